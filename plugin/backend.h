@@ -1,0 +1,146 @@
+/* What a device can do for attention: the one interface between the cache and
+ * the planner above, and the Vulkan kernels or the plain C reference below.
+ *
+ * Memory is named by address. On a Vulkan device an address is a buffer device
+ * address, on the reference device it is a pointer; the plan that the kernels
+ * read is the same bytes on both.
+ *
+ * Work is recorded on a stream, in order; each operation sees the results of
+ * those before it. Submitting a stream gives a ticket; the device passes
+ * tickets in order.
+ *
+ * Every operation may be called from any thread; one stream is used by one
+ * thread at a time. */
+#ifndef RATPLUS_BACKEND_H
+#define RATPLUS_BACKEND_H
+
+#include "error.h"
+#include "log.h"
+
+#include <stdbool.h>
+
+struct plan;
+struct plan_class;
+struct layer_shape;
+
+enum mem_kind {
+    MEM_DEVICE,  /* fastest for kernels; host pointer may be NULL */
+    MEM_UPLOAD,  /* mapped: written by the host, read by kernels */
+    MEM_READBACK /* mapped and cached: written by kernels, read by the host */
+};
+
+/* A piece of device memory. Zeroed by free. */
+struct mem {
+    uint64_t address;
+    uint64_t size;
+    void *host;   /* mapped address, or NULL */
+    void *handle; /* the backend's own */
+    uint64_t handle_offset;
+};
+
+typedef uint64_t ticket; /* 0: long passed */
+
+/* An operand of a kernel: [token][head][channel], strides in bytes. */
+struct operand {
+    uint64_t address; /* 0: absent */
+    uint32_t token_stride;
+    uint32_t head_stride;
+    ratp_dtype dtype;
+};
+
+/* One layer's new tokens through memory and rotation into the cache. */
+struct memory_args {
+    const struct plan *plan;
+    const struct plan_class *cls; /* the attention class of the layer */
+    const struct layer_shape *shape;
+    uint32_t layer_offset; /* bytes of this layer in every layered page */
+    uint32_t state_offset; /* bytes of this layer in every state */
+    struct operand k, v, f;
+};
+
+/* One layer's attention over what the plan's views describe. */
+struct attend_args {
+    const struct plan *plan;
+    const struct plan_class *cls;
+    const struct layer_shape *shape;
+    uint32_t layer_offset;
+    struct operand q, o, out, lse;
+    struct operand mask; /* attend_external only: token_stride per query token */
+    uint32_t mask_view_stride; /* bytes from one view's mask to the next */
+};
+
+struct merge_args {
+    uint32_t parts, tokens, heads, value_size;
+    const struct operand *part_out, *part_lse; /* [parts] */
+    struct operand out, lse;
+};
+
+/* How the backend likes its work cut; read by the planner. */
+struct work_limits {
+    uint32_t tile_tokens;   /* query tokens of a prompt tile, at least 1 */
+    uint32_t chunk_tokens;  /* tokens of a memory-scan chunk */
+    uint32_t split_keys;    /* the fewest keys worth a split of their own */
+    uint32_t target_groups; /* workgroups that fill the device */
+    uint32_t head_blocks;   /* workgroups a tile takes: kv heads * blocks of query heads */
+};
+
+struct backend;
+struct stream;
+
+struct backend_ops {
+    /* Waits for all work, then frees the device. */
+    void (*destroy)(struct backend *b);
+
+    ratp_status (*mem_alloc)(struct backend *b, uint64_t size, enum mem_kind kind,
+                             const char *name, struct mem *out, struct error *err);
+    /* The memory is freed once all work submitted or recorded so far is done. */
+    void (*mem_free)(struct backend *b, struct mem *m);
+    /* Host memory as device memory, in place. */
+    ratp_status (*mem_import)(struct backend *b, void *host, uint64_t size, struct mem *out,
+                              struct error *err);
+    /* Ordered after all submitted work; returns when `data` may be reused. */
+    ratp_status (*mem_write)(struct backend *b, const struct mem *m, uint64_t offset,
+                             const void *data, uint64_t size, struct error *err);
+    /* Waits for all submitted work, then copies out. */
+    ratp_status (*mem_read)(struct backend *b, const struct mem *m, uint64_t offset, void *data,
+                            uint64_t size, struct error *err);
+
+    ratp_status (*stream_begin)(struct backend *b, struct stream **out, struct error *err);
+    /* Submits the stream and gives it back. On failure it is given back too. */
+    ratp_status (*stream_submit)(struct backend *b, struct stream *s, ticket *out,
+                                 struct error *err);
+    /* Forgets what was recorded. */
+    void (*stream_drop)(struct backend *b, struct stream *s);
+    ratp_status (*wait)(struct backend *b, ticket t, struct error *err);
+    bool (*passed)(struct backend *b, ticket t);
+    /* The ticket of the newest submission. */
+    ticket (*latest)(struct backend *b);
+
+    ratp_status (*copy)(struct backend *b, struct stream *s, const struct mem *to,
+                        uint64_t to_offset, const struct mem *from, uint64_t from_offset,
+                        uint64_t size, struct error *err);
+    ratp_status (*fill_zero)(struct backend *b, struct stream *s, const struct mem *m,
+                             uint64_t offset, uint64_t size, struct error *err);
+    /* Copies slots from the old ring to the new one: the plan's `moves`. */
+    ratp_status (*move)(struct backend *b, struct stream *s, const struct memory_args *args,
+                        struct error *err);
+    ratp_status (*memory)(struct backend *b, struct stream *s, const struct memory_args *args,
+                          struct error *err);
+    ratp_status (*attend)(struct backend *b, struct stream *s, const struct attend_args *args,
+                          struct error *err);
+    ratp_status (*merge)(struct backend *b, struct stream *s, const struct merge_args *args,
+                         struct error *err);
+
+    void (*limits)(struct backend *b, const struct layer_shape *shape, struct work_limits *out);
+    void (*info)(struct backend *b, struct ratp_device_info *out); /* fills a full struct */
+    /* False past the last kernel. */
+    bool (*kernel_form)(struct backend *b, uint32_t index, struct ratp_kernel_form *out);
+};
+
+/* The first member of every backend. */
+struct backend {
+    const struct backend_ops *ops;
+    struct log log;
+};
+
+#endif

@@ -1,0 +1,40 @@
+/* What every handle begins with: a tag, so that a wrong pointer is answered
+ * with a status, and the message of the last failed call. */
+#ifndef RATPLUS_OBJECT_H
+#define RATPLUS_OBJECT_H
+
+#include "error.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+enum object_kind {
+    OBJECT_DEAD = 0, /* a destroyed object */
+    OBJECT_INSTANCE = 0x52410001,
+    OBJECT_DEVICE,
+    OBJECT_BUFFER,
+    OBJECT_POLICY,
+    OBJECT_CACHE,
+    OBJECT_SEQ,
+    OBJECT_STEP
+};
+
+struct object {
+    uint32_t kind; /* enum object_kind */
+    atomic_uint children; /* objects that must be destroyed first */
+    pthread_mutex_t lock; /* of `error` */
+    struct error error;
+};
+
+void object_init(struct object *o, enum object_kind kind);
+void object_fini(struct object *o); /* marks it dead */
+/* "instance", "device", ...: for messages. */
+const char *object_name(enum object_kind kind);
+/* Whether `handle` is an object of that kind; any non-NULL pointer to 4
+ * readable bytes will do. */
+bool object_is(const void *handle, enum object_kind kind);
+/* Stores the message and returns `status`. */
+ratp_status object_fail(struct object *o, ratp_status status, const struct error *err);
+
+#endif

@@ -1,0 +1,166 @@
+/* The plan of a step: work lists that say, for every class of layers, which
+ * keys each new token attends and where K and V are read and written. Made
+ * once a step and reused by every layer of the class.
+ *
+ * The structs named gpu_* are read by shaders (shaders/include/plan.glsl has
+ * the same ones): only 32-bit words, no padding. The planner alone writes
+ * them; shaders clamp page indices to `pages`, so that no bad number leaves
+ * the pool. */
+#ifndef RATPLUS_PLAN_H
+#define RATPLUS_PLAN_H
+
+#include "../backend.h"
+
+/* The attention of one layer, as kernels need it. */
+struct layer_shape {
+    uint32_t query_heads, kv_heads;
+    uint32_t head_size, value_size;
+    float scale, softcap; /* softcap 0: off */
+    bool memory;          /* forget gates are applied */
+    ratp_dtype k_dtype, v_dtype;
+    /* Strides inside a layered page, in bytes. */
+    uint32_t page_slots;
+    uint32_t k_slot, k_head, v_slot, v_head;
+    /* Rotation; style RATP_ROPE_NONE: none. The tables hold cos and sin pairs
+     * of float32, times the YaRN attention factor in the coarse one:
+     * coarse[p / ROPE_FINE][i] and fine[p % ROPE_FINE][i], i < rope_size / 2;
+     * the angle of position p is the sum of both. */
+    ratp_rope_style rope_style;
+    uint32_t rope_size;
+    uint64_t rope_coarse, rope_fine; /* addresses */
+    uint32_t max_tokens;             /* positions the tables cover */
+};
+
+enum { ROPE_FINE = 1024 };
+
+struct gpu_address {
+    uint32_t lo, hi;
+};
+
+/* Where a page's K and V of layer 0 begin. */
+struct gpu_page {
+    struct gpu_address k, v;
+};
+
+/* A run of keys: key i has position pos0 + i * pos_step and lies in slot
+ * (slot0 + i * slot_step), modulo slot_ring if that is not 0, of the pages
+ * [page0, page0 + pages) of the page list. A slot s is in page s / page_slots. */
+struct gpu_segment {
+    uint32_t page0, pages;
+    uint32_t pos0, pos_step;
+    uint32_t slot0, slot_step, slot_ring;
+    uint32_t keys;
+    uint32_t windowed; /* 0: attended when pos <= t.
+                          1: also t - pos <= window, and pos is neither sink nor dilated */
+    uint32_t layered;  /* 1: the layer's offset is added to the page address */
+};
+
+enum { PLAN_SEGMENTS = 4 };
+
+/* One sequence of the batch under one class. */
+struct gpu_view {
+    uint32_t row0, rows;  /* its new tokens in the batch */
+    uint32_t pos0;        /* position of the first of them */
+    uint32_t sinks, dilation, window; /* dilation 0: no dilated keys */
+    uint32_t causal;      /* 0: every key is attended (attend_external) */
+    uint32_t segments;    /* how many of `segment` are used */
+    struct gpu_address state_in, state_out; /* [kv_head][K channels, V channels] float32 */
+    /* Where token p = pos0 + i is written; pages 0: nowhere. */
+    uint32_t kept_page0, kept_pages;   /* sinks and dilated tokens, at their kept index */
+    uint32_t ring_page0, ring_pages;   /* p >= ring_from, at p % ring_slots */
+    uint32_t ring_slots, ring_from;
+    uint32_t line_page0, line_pages;   /* every token, at p - line_pos0 */
+    uint32_t line_pos0, line_layered;
+    struct gpu_segment segment[PLAN_SEGMENTS];
+};
+
+/* The kept index of position p: p itself below `sinks`; else, when
+ * (p + 1) % dilation == 0, sinks + (p + 1) / dilation - 1 - sinks / dilation
+ * (dilated positions below `sinks` are counted once, as sinks). */
+
+/* Query tokens [token0, token0 + tokens) of a view over part `split` of
+ * `splits` equal parts of their keys, the view's segments counted as one run
+ * (each cut to the keys that the tile can see). splits 1: written to `out`;
+ * else to partials. */
+struct gpu_tile {
+    uint32_t view, token0, tokens;
+    uint32_t split, splits;
+    uint32_t partial; /* first partial row: (partial + split * tokens + i) is token i's */
+};
+
+/* A token whose partials are merged: rows partial + split * step. */
+struct gpu_gather {
+    uint32_t row, partial, step, splits;
+};
+
+/* Tokens [token0, token0 + tokens) of a view through the memory, from the
+ * carry `carry` (NO_CARRY: the view's state_in). The chunk that ends the
+ * view's rows writes state_out. */
+struct gpu_chunk {
+    uint32_t view, token0, tokens, carry;
+};
+
+/* A sequence longer than one chunk. The local results of its chunks 0 ...
+ * carries - 1 (all but the last) lie at carry0, carry0 + 1, ...; the scan runs
+ * s = state_in, then for each of them s = A * s + local, and stores s over the
+ * local K and V: it is the carry of the chunk after. */
+struct gpu_scan {
+    uint32_t view, carry0, carries, unused;
+};
+
+/* Copies ring slots of the positions [from, from + count) of a view from the
+ * old ring, which is page0.. of `old_slots`, to the view's ring. */
+struct gpu_move {
+    uint32_t view, from, count, old_page0, old_pages, old_slots;
+};
+
+#define NO_CARRY UINT32_MAX
+#define NO_WINDOW UINT32_MAX /* a window that holds everything */
+
+/* A list in the plan's memory. */
+struct plan_list {
+    uint32_t offset; /* bytes from the plan's address, a multiple of 16 */
+    uint32_t count;
+};
+
+/* Layers that share a variant. The address of list L is plan->params.address + L.offset. */
+struct plan_class {
+    struct plan_list views;
+    struct plan_list moves;
+    struct plan_list tiles;   /* tiles of several tokens: prompts */
+    struct plan_list singles; /* tiles of one token: decoding */
+    struct plan_list gathers;
+    uint64_t keys; /* attended (query token, key) pairs of one query head, for statistics */
+};
+
+struct plan {
+    struct mem *params; /* the lists, in one piece of upload memory */
+    uint32_t rows;      /* new tokens in the batch */
+    uint32_t views;     /* sequences in the batch */
+    struct plan_list pages; /* struct gpu_page */
+    /* The same for every class: view indices count within the class. */
+    struct plan_list chunks; /* every token is in one of them */
+    struct plan_list locals; /* the chunks whose local result is wanted; carry = index to write */
+    struct plan_list scans;
+    uint32_t carries; /* how many */
+    /* Work memory of the step, shared by the layers. */
+    uint64_t carry_address;   /* [carry][kv_head][3][head_size] float32: the product A of the
+                                 chunk's gates, and its local K and V */
+    uint64_t partial_address; /* [partial row][query head][value_size + 2] float32: the weighted
+                                 sum of V, the running maximum, the sum of exponentials */
+    uint32_t partials;        /* partial rows */
+};
+
+/* The keys [*lo, *hi) of a segment that queries at positions first_t ... last_t
+ * of the view can see: a superset for each of them, exact for their union. */
+void segment_range(const struct gpu_view *view, const struct gpu_segment *segment,
+                   uint32_t first_t, uint32_t last_t, uint32_t *lo, uint32_t *hi);
+
+/* Whether a query at position t attends position pos through `segment`. */
+bool segment_attends(const struct gpu_view *view, const struct gpu_segment *segment, uint32_t t,
+                     uint32_t pos);
+
+/* The kept index of position p; only for sinks and dilated positions. */
+uint32_t kept_index(uint32_t p, uint32_t sinks, uint32_t dilation);
+
+#endif

@@ -1,0 +1,43 @@
+#include "plan.h"
+
+/* The same three functions stand in shaders/include/plan.glsl. */
+
+void segment_range(const struct gpu_view *view, const struct gpu_segment *segment,
+                   uint32_t first_t, uint32_t last_t, uint32_t *lo, uint32_t *hi)
+{
+    *lo = 0;
+    *hi = segment->keys;
+    if (!view->causal || segment->keys == 0)
+        return;
+    if (last_t < segment->pos0) {
+        *hi = 0;
+        return;
+    }
+    uint32_t visible = (last_t - segment->pos0) / segment->pos_step + 1;
+    if (visible < *hi)
+        *hi = visible;
+    /* The oldest position in any query's window is first_t - window. */
+    if (segment->windowed && view->window < first_t && first_t - view->window > segment->pos0) {
+        uint32_t before = first_t - view->window - segment->pos0;
+        uint32_t hidden = (before + segment->pos_step - 1) / segment->pos_step;
+        *lo = hidden < *hi ? hidden : *hi;
+    }
+}
+
+bool segment_attends(const struct gpu_view *view, const struct gpu_segment *segment, uint32_t t,
+                     uint32_t pos)
+{
+    if (!view->causal)
+        return true;
+    if (pos > t)
+        return false;
+    if (!segment->windowed)
+        return true;
+    return t - pos <= view->window && pos >= view->sinks &&
+           (view->dilation == 0 || (pos + 1) % view->dilation != 0);
+}
+
+uint32_t kept_index(uint32_t p, uint32_t sinks, uint32_t dilation)
+{
+    return p < sinks ? p : sinks + (p + 1) / dilation - 1 - sinks / dilation;
+}

@@ -1,0 +1,177 @@
+/* The KV cache: pages, sequences, steps.
+ *
+ * Layers that keep the same tokens form a store. A page of a store holds
+ * `page_slots` tokens of each of its layers: [layer][K: head, slot, channel; V:
+ * head, slot, channel]. So one short page table serves all layers of a store.
+ *
+ * A store keeps either everything (slot = position), or what a dilated or
+ * streaming variant needs: sinks and dilated tokens at their kept index, which
+ * only grows, and the window in a ring. A step never writes a slot that the
+ * committed state may still read, so that an abort has nothing to restore:
+ * kept slots are new, ring slots are either out of every window or in a fresh
+ * ring, and the memory state has two copies that swap at commit. */
+#ifndef RATPLUS_CACHE_H
+#define RATPLUS_CACHE_H
+
+#include "../device.h"
+#include "../plan/plan.h"
+#include "../policy.h"
+
+struct page {
+    struct page *next_free;
+    struct block *block;
+    uint64_t address;
+    uint32_t refs; /* sequences and open steps that hold it */
+};
+
+struct block {
+    struct block *next;
+    struct mem mem;
+    uint32_t pages, used;
+    struct page page[];
+};
+
+/* Pages of one size, cut from blocks of device memory. */
+struct pool {
+    uint64_t page_bytes;
+    struct page *free;
+    uint64_t pages, used;
+    struct block *blocks;
+};
+
+struct page_list {
+    struct page **page;
+    uint32_t count, room;
+};
+
+struct store {
+    struct pool pool;
+    uint32_t layers;     /* how many layers it serves */
+    bool everything;     /* slot = position */
+    struct variant keep; /* otherwise: what is kept */
+    uint32_t ring_slots; /* window + 1, rounded up to pages */
+};
+
+/* Layers with the same variant: one set of work lists in a plan. */
+struct attention_class {
+    struct variant variant;
+    uint32_t store;
+};
+
+/* Upload memory of one step, reused once its work is done. */
+struct frame {
+    struct mem params;
+    ticket busy;
+};
+
+enum { CACHE_FRAMES = 4 };
+
+struct ratp_cache {
+    struct object object;
+    ratp_device *device;
+    struct backend *backend;
+    struct ratp_policy policy;
+    struct layer_shape shape;
+    uint32_t layers, max_tokens;
+    uint32_t first_kv_head, total_kv_heads;
+    ratp_retention retention;
+    uint64_t budget, budget_used; /* blocks and states */
+    uint64_t block_bytes;
+    uint32_t layer_bytes; /* of one layer in a page */
+    uint32_t state_layer_bytes;
+
+    struct store *stores;
+    uint32_t store_count;
+    struct attention_class *classes;
+    uint32_t class_count;
+    uint32_t *layer_class;  /* [layers] */
+    uint32_t *layer_offset; /* [layers] bytes in a page of its store */
+
+    struct mem rope; /* coarse table, then the fine one */
+    struct mem scratch;
+    struct frame frames[CACHE_FRAMES];
+    uint64_t state_bytes;
+    uint32_t sequences;
+    ratp_step *step; /* the open one */
+};
+
+struct seq_store {
+    struct page_list kept; /* or everything */
+    struct page_list ring;
+};
+
+struct ratp_seq {
+    struct object object;
+    ratp_cache *cache;
+    uint32_t length;
+    struct seq_store *stores; /* [cache->store_count] */
+    struct mem state;         /* two copies of every layer's memory state */
+    uint32_t state_copy;      /* the committed one */
+    ratp_step *step;          /* the open one that has it */
+};
+
+/* ---- cache.c ------------------------------------------------------------- */
+
+/* Checked by the caller: struct sizes and handles. Everything else is checked here. */
+ratp_status cache_open(ratp_device *device, const struct ratp_geometry *geometry,
+                       const struct ratp_rope *rope, const struct ratp_policy *policy,
+                       const struct ratp_cache_params *params, ratp_cache **out,
+                       struct error *err);
+ratp_status cache_close(ratp_cache *cache, struct error *err);
+void cache_describe(const ratp_cache *cache, struct ratp_cache_stats *out);
+
+/* ---- sequence.c ---------------------------------------------------------- */
+
+ratp_status seq_open(ratp_cache *cache, ratp_seq **out, struct error *err);
+ratp_status seq_close(ratp_seq *seq, struct error *err);
+void seq_describe(const ratp_seq *seq, struct ratp_seq_stats *out);
+ratp_status seq_kept_positions(const ratp_seq *seq, uint32_t layer, uint32_t kv_head,
+                               uint32_t *positions, uint64_t capacity, uint64_t *count,
+                               struct error *err);
+
+/* ---- step.c -------------------------------------------------------------- */
+
+struct step_io {
+    struct operand q, k, v, f, o, out, lse;
+    bool wait; /* return when `out` is written */
+};
+
+/* `seqs` are live handles of any cache. */
+ratp_status step_open(ratp_cache *cache, uint32_t count, ratp_seq *const *seqs,
+                      const uint32_t *n_tokens, ratp_step **out, struct error *err);
+uint32_t step_rows(const ratp_step *step);
+ratp_cache *step_cache(const ratp_step *step);
+/* Checks the order of calls alone, before operands are staged. */
+ratp_status step_may_attend(const ratp_step *step, uint32_t layer, struct error *err);
+ratp_status step_run(ratp_step *step, uint32_t layer, const struct step_io *io,
+                     struct error *err);
+/* From now on step_run records on `stream`, which the caller made; what was
+ * recorded before stays where it is. The stream is not submitted by the step. */
+ratp_status step_attach(ratp_step *step, struct stream *stream, struct error *err);
+/* The ticket after which the attached stream's work is done. */
+ratp_status step_attached_done(ratp_step *step, ticket done, struct error *err);
+/* The stream that the next step_run records on (made if there is none). */
+ratp_status step_stream(ratp_step *step, struct stream **out, struct error *err);
+/* Both free the step when they succeed. */
+ratp_status step_finish(ratp_step *step, struct error *err);
+ratp_status step_cancel(ratp_step *step, struct error *err);
+
+/* ---- pool.c -------------------------------------------------------------- */
+
+/* Takes `count` pages with one reference each; all or none. */
+ratp_status pool_take(ratp_cache *cache, uint32_t store, uint32_t count, struct page_list *to,
+                      struct error *err);
+void page_release(struct pool *pool, struct page *page);
+/* Releases the pages from index `from` on. */
+void page_list_cut(struct pool *pool, struct page_list *list, uint32_t from);
+void pool_free(ratp_cache *cache, struct pool *pool);
+/* Gives empty blocks of all pools back to the device. */
+void pool_trim(ratp_cache *cache);
+
+/* ---- rope.c -------------------------------------------------------------- */
+
+ratp_status rope_check(const struct ratp_rope *rope, uint32_t head_size, struct error *err);
+/* Fills the cache's tables and the shape's rope fields. */
+ratp_status rope_open(ratp_cache *cache, const struct ratp_rope *rope, struct error *err);
+
+#endif

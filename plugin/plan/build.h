@@ -1,0 +1,60 @@
+/* Making a plan: views, tiles, chunks, and one piece of bytes to upload. */
+#ifndef RATPLUS_PLAN_BUILD_H
+#define RATPLUS_PLAN_BUILD_H
+
+#include "../policy.h"
+#include "plan.h"
+
+/* Bytes that grow. After an allocation failure everything is a no-op and
+ * `failed` says so, so that callers check once. */
+struct blob {
+    unsigned char *data;
+    size_t size, room;
+    bool failed;
+};
+
+void blob_free(struct blob *b);
+/* Room for `size` more bytes at a multiple of 16, zeroed; *offset gets where.
+ * NULL on failure. Earlier pointers into the blob become invalid. */
+void *blob_add(struct blob *b, size_t size, uint32_t *offset);
+
+/* What the planner needs to know of one sequence under one class. */
+struct view_source {
+    uint32_t row0, rows, pos0;
+    struct variant variant;
+    bool everything; /* slot = position in the line pages */
+    uint32_t line_page0, line_pages; /* everything: all; else the step's new tokens (0: none) */
+    uint32_t kept_page0, kept_pages;
+    uint32_t ring_page0, ring_pages, ring_slots;
+    uint32_t old_page0, old_pages; /* the ring that past window tokens are read from */
+    uint64_t state_in, state_out;
+};
+
+void plan_view(const struct view_source *source, struct gpu_view *view);
+
+/* Memory-scan lists for the batch; fills plan->chunks, locals, scans, carries.
+ * `rows` are the new tokens of each view. */
+void plan_chunks(struct plan *plan, struct blob *blob, const uint32_t *rows, uint32_t views,
+                 bool memory, const struct work_limits *limits);
+
+/* Tiles, singles and gathers of one class whose views are in the blob; adds
+ * to plan->partials, which is the first partial row of the next class only
+ * within one layer: classes share the partial memory, so *partials is the
+ * number this class needs. */
+void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_limits *limits,
+                uint32_t *partials);
+
+/* A plan of one class for attention over the host's own tensors: `batch`
+ * sequences of `rows` query tokens and `keys` keys. The page list has one page
+ * a sequence. */
+struct external_source {
+    uint32_t batch, rows, keys, first_position;
+    bool causal;
+    struct variant variant;
+    uint64_t k, v; /* addresses of sequence 0 */
+    uint64_t k_stride, v_stride; /* bytes to the next sequence */
+};
+void plan_external(struct plan *plan, struct plan_class *cls, struct blob *blob,
+                   const struct external_source *source, const struct work_limits *limits);
+
+#endif

@@ -1,0 +1,273 @@
+/* The device: memory is the host's, and streams run at once. */
+#include "reference.h"
+
+#include "internal.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { ALIGNMENT = 64 };
+
+struct reference {
+    struct backend base;
+    uint64_t budget; /* 0: none */
+    pthread_mutex_t lock;
+    uint64_t allocated;
+    atomic_uint_fast64_t submitted;
+};
+
+static struct reference *self(struct backend *b)
+{
+    return (struct reference *)b;
+}
+
+static void destroy(struct backend *b)
+{
+    if (!b)
+        return;
+    pthread_mutex_destroy(&self(b)->lock);
+    free(b);
+}
+
+static ratp_status mem_alloc(struct backend *b, uint64_t size, enum mem_kind kind,
+                             const char *name, struct mem *out, struct error *err)
+{
+    (void)kind;
+    struct reference *r = self(b);
+    memset(out, 0, sizeof *out);
+    pthread_mutex_lock(&r->lock);
+    uint64_t used = r->allocated;
+    bool fits = size <= UINT64_MAX - used && (!r->budget || used + size <= r->budget);
+    if (fits)
+        r->allocated += size;
+    pthread_mutex_unlock(&r->lock);
+    if (!fits)
+        return fail(err, RATP_OUT_OF_MEMORY,
+                    "%s: %llu bytes, with %llu in use, exceed memory_budget %llu", name,
+                    (unsigned long long)size, (unsigned long long)used,
+                    (unsigned long long)r->budget);
+    void *memory = NULL;
+    if (size > SIZE_MAX - ALIGNMENT || posix_memalign(&memory, ALIGNMENT, size ? (size_t)size : 1)) {
+        pthread_mutex_lock(&r->lock);
+        r->allocated -= size;
+        pthread_mutex_unlock(&r->lock);
+        return fail(err, RATP_OUT_OF_MEMORY, "%s: no host memory for %llu bytes", name,
+                    (unsigned long long)size);
+    }
+    *out = (struct mem){
+        .address = (uint64_t)(uintptr_t)memory, .size = size, .host = memory, .handle = memory};
+    return RATP_OK;
+}
+
+static void mem_free(struct backend *b, struct mem *m)
+{
+    struct reference *r = self(b);
+    if (m->handle) { /* imported memory has none */
+        pthread_mutex_lock(&r->lock);
+        r->allocated -= m->size;
+        pthread_mutex_unlock(&r->lock);
+        free(m->handle);
+    }
+    memset(m, 0, sizeof *m);
+}
+
+static ratp_status mem_import(struct backend *b, void *host, uint64_t size, struct mem *out,
+                              struct error *err)
+{
+    (void)b, (void)err;
+    *out = (struct mem){.address = (uint64_t)(uintptr_t)host, .size = size, .host = host};
+    return RATP_OK;
+}
+
+static ratp_status check_range(const struct mem *m, uint64_t offset, uint64_t size,
+                               struct error *err)
+{
+    if (offset > m->size || size > m->size - offset)
+        return fail(err, RATP_INTERNAL, "offset %llu, size %llu: past the end of %llu bytes",
+                    (unsigned long long)offset, (unsigned long long)size,
+                    (unsigned long long)m->size);
+    return RATP_OK;
+}
+
+static ratp_status mem_write(struct backend *b, const struct mem *m, uint64_t offset,
+                             const void *data, uint64_t size, struct error *err)
+{
+    (void)b;
+    ratp_status status = check_range(m, offset, size, err);
+    if (!status && size)
+        memcpy(at(m->address + offset), data, (size_t)size);
+    return status;
+}
+
+static ratp_status mem_read(struct backend *b, const struct mem *m, uint64_t offset, void *data,
+                            uint64_t size, struct error *err)
+{
+    (void)b;
+    ratp_status status = check_range(m, offset, size, err);
+    if (!status && size)
+        memcpy(data, at(m->address + offset), (size_t)size);
+    return status;
+}
+
+static ratp_status stream_begin(struct backend *b, struct stream **out, struct error *err)
+{
+    (void)b;
+    struct stream *s = malloc(sizeof *s);
+    *out = s;
+    if (!s)
+        return fail(err, RATP_OUT_OF_MEMORY, "stream: no host memory for %zu bytes", sizeof *s);
+    /* Rows of a block's end are multiplied though their results are not used. */
+    memset(s->key, 0, sizeof s->key);
+    return RATP_OK;
+}
+
+static ratp_status stream_submit(struct backend *b, struct stream *s, ticket *out,
+                                 struct error *err)
+{
+    (void)err;
+    free(s);
+    ticket t = atomic_fetch_add(&self(b)->submitted, 1) + 1;
+    if (out)
+        *out = t;
+    return RATP_OK;
+}
+
+static void stream_drop(struct backend *b, struct stream *s)
+{
+    (void)b;
+    free(s);
+}
+
+static ratp_status wait_ticket(struct backend *b, ticket t, struct error *err)
+{
+    (void)b, (void)t, (void)err;
+    return RATP_OK;
+}
+
+static bool passed(struct backend *b, ticket t)
+{
+    return t <= atomic_load(&self(b)->submitted);
+}
+
+static ticket latest(struct backend *b)
+{
+    return atomic_load(&self(b)->submitted);
+}
+
+static ratp_status copy(struct backend *b, struct stream *s, const struct mem *to,
+                        uint64_t to_offset, const struct mem *from, uint64_t from_offset,
+                        uint64_t size, struct error *err)
+{
+    (void)b, (void)s;
+    ratp_status status = check_range(to, to_offset, size, err);
+    if (!status)
+        status = check_range(from, from_offset, size, err);
+    if (!status && size)
+        memmove(at(to->address + to_offset), at(from->address + from_offset), (size_t)size);
+    return status;
+}
+
+static ratp_status fill_zero(struct backend *b, struct stream *s, const struct mem *m,
+                             uint64_t offset, uint64_t size, struct error *err)
+{
+    (void)b, (void)s;
+    ratp_status status = check_range(m, offset, size, err);
+    if (!status && size)
+        memset(at(m->address + offset), 0, (size_t)size);
+    return status;
+}
+
+static void limits(struct backend *b, const struct layer_shape *shape, struct work_limits *out)
+{
+    (void)b;
+    *out = (struct work_limits){
+        .tile_tokens = 32,
+        .chunk_tokens = 1u << 24,
+        .split_keys = 1u << 24,
+        .target_groups = 1,
+        .head_blocks = shape->kv_heads,
+    };
+}
+
+static void info(struct backend *b, struct ratp_device_info *out)
+{
+    (void)b;
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    uint64_t memory = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+    *out = (struct ratp_device_info){
+        .struct_size = sizeof *out,
+        .kind = RATP_DEVICE_REFERENCE,
+        .usable = 1,
+        .name = "reference",
+        .memory_bytes = memory,
+        .max_allocation = memory,
+        .subgroup_min = 1,
+        .subgroup_max = 1,
+        .features = RATP_FEATURE_HOST_IMPORT,
+    };
+    snprintf(out->driver, sizeof out->driver, "libratplus %s, plain C", RATP_VERSION);
+}
+
+static bool kernel_form(struct backend *b, uint32_t index, struct ratp_kernel_form *out)
+{
+    static const char *const kernels[] = {"memory", "prefill attention", "decode attention",
+                                          "merge", "move"};
+    (void)b;
+    if (index >= sizeof kernels / sizeof *kernels)
+        return false;
+    *out = (struct ratp_kernel_form){
+        .struct_size = sizeof *out,
+        .kernel = kernels[index],
+        .form = "plain C",
+        .reason = "the reference device has one form of each",
+    };
+    return true;
+}
+
+static const struct backend_ops operations = {
+    .destroy = destroy,
+    .mem_alloc = mem_alloc,
+    .mem_free = mem_free,
+    .mem_import = mem_import,
+    .mem_write = mem_write,
+    .mem_read = mem_read,
+    .stream_begin = stream_begin,
+    .stream_submit = stream_submit,
+    .stream_drop = stream_drop,
+    .wait = wait_ticket,
+    .passed = passed,
+    .latest = latest,
+    .copy = copy,
+    .fill_zero = fill_zero,
+    .move = reference_move,
+    .memory = reference_memory,
+    .attend = reference_attend,
+    .merge = reference_merge,
+    .limits = limits,
+    .info = info,
+    .kernel_form = kernel_form,
+};
+
+ratp_status reference_open(const struct log *log, uint64_t memory_budget, struct backend **out,
+                           struct error *err)
+{
+    *out = NULL;
+    struct reference *r = calloc(1, sizeof *r);
+    if (!r)
+        return fail(err, RATP_OUT_OF_MEMORY, "reference device: no host memory for %zu bytes",
+                    sizeof *r);
+    if (pthread_mutex_init(&r->lock, NULL)) {
+        free(r);
+        return fail(err, RATP_OUT_OF_MEMORY, "reference device: no mutex");
+    }
+    r->base.ops = &operations;
+    if (log)
+        r->base.log = *log;
+    r->budget = memory_budget;
+    *out = &r->base;
+    return RATP_OK;
+}

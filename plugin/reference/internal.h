@@ -1,0 +1,71 @@
+/* Shared by the files of the reference backend. */
+#ifndef RATPLUS_REFERENCE_INTERNAL_H
+#define RATPLUS_REFERENCE_INTERNAL_H
+
+#include "../plan/plan.h"
+
+enum {
+    MAX_CHANNELS = 256, /* the ABI's largest head */
+    BLOCK_KEYS = 64,    /* keys converted at once */
+    BLOCK_ROWS = 64     /* (query token, query head) pairs that share them */
+};
+
+/* Work memory of one thread's operations. */
+struct stream {
+    float row[MAX_CHANNELS];
+    double query[BLOCK_ROWS][MAX_CHANNELS];
+    double sum[BLOCK_ROWS][MAX_CHANNELS]; /* of weighted V */
+    double maximum[BLOCK_ROWS], total[BLOCK_ROWS];
+    double key[MAX_CHANNELS][BLOCK_KEYS]; /* channel by channel: scores of a block vectorise */
+    float value[BLOCK_KEYS][MAX_CHANNELS];
+    uint32_t position[BLOCK_KEYS];
+    double score[BLOCK_KEYS];
+};
+
+static inline void *at(uint64_t address)
+{
+    return (void *)(uintptr_t)address;
+}
+
+static inline uint64_t joined(struct gpu_address a)
+{
+    return (uint64_t)a.hi << 32 | a.lo;
+}
+
+static inline const void *list_at(const struct plan *plan, struct plan_list list)
+{
+    return at(plan->params->address + list.offset);
+}
+
+/* Where K and V of one slot and key/value head lie. */
+struct slot {
+    uint8_t *k, *v;
+};
+
+/* The slot `index` of the run of `pages` pages, at least 1, that begins at
+ * `page0`; indices that are too large are cut, so that nothing outside the
+ * plan's pages is touched. */
+struct slot slot_at(const struct plan *plan, const struct layer_shape *shape, uint32_t page0,
+                    uint32_t pages, uint32_t index, uint32_t offset, uint32_t kv_head);
+
+/* cos and sin of the shape's rope_size / 2 angles at a position. */
+struct rotation {
+    double cosine[MAX_CHANNELS / 2], sine[MAX_CHANNELS / 2];
+};
+
+void rotation_at(const struct layer_shape *shape, uint32_t position, struct rotation *out);
+void rotate(const struct layer_shape *shape, const struct rotation *rotation, double *row);
+
+/* RATP_INTERNAL for a head that MAX_CHANNELS does not hold. */
+ratp_status shape_check(const struct layer_shape *shape, struct error *err);
+
+ratp_status reference_memory(struct backend *b, struct stream *s, const struct memory_args *args,
+                             struct error *err);
+ratp_status reference_move(struct backend *b, struct stream *s, const struct memory_args *args,
+                           struct error *err);
+ratp_status reference_attend(struct backend *b, struct stream *s, const struct attend_args *args,
+                             struct error *err);
+ratp_status reference_merge(struct backend *b, struct stream *s, const struct merge_args *args,
+                            struct error *err);
+
+#endif

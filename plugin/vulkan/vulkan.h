@@ -28,6 +28,12 @@ ratp_status vk_dispatch(struct vk_stream *s, const struct vk_shader *shader,
 /* Makes all earlier writes of the stream visible to everything after. */
 void vk_barrier(struct vk_stream *s);
 
+/* Whether the stream records into a host's command buffer. */
+bool vk_stream_attached(const struct vk_stream *s);
+/* A barrier that also covers what somebody else recorded into the same command
+ * buffer since the last one, and forgets what is bound there. */
+void vk_stream_section(struct vk_stream *s);
+
 /* What kernels choose their form by. */
 struct vk_caps {
     uint32_t subgroup_size;                /* the default one of compute */
@@ -44,5 +50,71 @@ struct vk_caps {
     bool software;
 };
 const struct vk_caps *vk_device_caps(const struct vk_device *d);
+
+/* ---- Instance and devices ------------------------------------------------ */
+
+/* *out is NULL, with RATP_OK and a log line that says why, where there is no
+ * loader or no driver; with `validation` that is RATP_NOT_FOUND. */
+ratp_status vk_instance_create(const struct log *log, bool validation, struct vk_instance **out,
+                               struct error *err);
+void vk_instance_destroy(struct vk_instance **instance);
+
+/* Devices in the drivers' order, unusable ones too. */
+uint32_t vk_device_count(const struct vk_instance *instance);
+void vk_device_describe(const struct vk_instance *instance, uint32_t index,
+                        struct ratp_device_info *info);
+/* `budget` is the most bytes of memory that the device may allocate; 0: no limit. */
+ratp_status vk_device_open(struct vk_instance *instance, uint32_t index, uint64_t budget,
+                           struct vk_device **out, struct error *err);
+/* Waits for all work, then frees everything. */
+void vk_device_close(struct vk_device **device);
+void vk_device_info(const struct vk_device *d, struct ratp_device_info *info);
+const struct log *vk_device_log(const struct vk_device *d);
+
+/* ---- Memory: as the operations of the same names in backend.h ------------- */
+
+ratp_status vk_mem_alloc(struct vk_device *d, uint64_t size, enum mem_kind kind, const char *name,
+                         struct mem *out, struct error *err);
+void vk_mem_free(struct vk_device *d, struct mem *m);
+ratp_status vk_mem_import(struct vk_device *d, void *host, uint64_t size, struct mem *out,
+                          struct error *err);
+ratp_status vk_mem_write(struct vk_device *d, const struct mem *m, uint64_t offset,
+                         const void *data, uint64_t size, struct error *err);
+ratp_status vk_mem_read(struct vk_device *d, const struct mem *m, uint64_t offset, void *data,
+                        uint64_t size, struct error *err);
+
+struct vk_memory_stats {
+    uint64_t allocated; /* bytes of all blocks: what counts against the budget */
+    uint64_t used;      /* bytes of live pieces, rounded up to the alignment */
+    uint32_t blocks;
+    uint32_t pieces;
+};
+void vk_memory_stats(struct vk_device *d, struct vk_memory_stats *out);
+
+/* ---- Streams --------------------------------------------------------------
+ * A stream sees the results of everything that was submitted before it. */
+
+ratp_status vk_stream_begin(struct vk_device *d, struct vk_stream **out, struct error *err);
+ratp_status vk_stream_submit(struct vk_stream *s, ticket *out, struct error *err);
+void vk_stream_drop(struct vk_stream *s);
+ratp_status vk_wait(struct vk_device *d, ticket t, struct error *err);
+bool vk_passed(struct vk_device *d, ticket t);
+ticket vk_latest(struct vk_device *d);
+
+/* Both begin with vk_barrier. */
+ratp_status vk_copy(struct vk_stream *s, const struct mem *to, uint64_t to_offset,
+                    const struct mem *from, uint64_t from_offset, uint64_t size,
+                    struct error *err);
+/* Offset and size are multiples of 4. */
+ratp_status vk_fill_zero(struct vk_stream *s, const struct mem *m, uint64_t offset, uint64_t size,
+                         struct error *err);
+
+/* ---- Pipeline cache -------------------------------------------------------- */
+
+/* *size is the room in `data` and gets the bytes needed; `data` NULL: only asks. */
+ratp_status vk_pipeline_cache_save(struct vk_device *d, void *data, size_t *size,
+                                   struct error *err);
+ratp_status vk_pipeline_cache_load(struct vk_device *d, const void *data, size_t size,
+                                   struct error *err);
 
 #endif

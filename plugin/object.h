@@ -34,7 +34,16 @@ const char *object_name(enum object_kind kind);
 /* Whether `handle` is an object of that kind; any non-NULL pointer to 4
  * readable bytes will do. */
 bool object_is(const void *handle, enum object_kind kind);
+/* Whether `handle` is an object of any kind. */
+bool object_any(const void *handle);
+/* The same as object_is, with a message that names the argument `what`. */
+ratp_status object_check(const void *handle, enum object_kind kind, const char *what,
+                         struct error *err);
+/* RATP_WRONG_STATE while there are children; `children` names them: "caches or buffers". */
+ratp_status object_childless(struct object *o, const char *children, struct error *err);
 /* Stores the message and returns `status`. */
 ratp_status object_fail(struct object *o, ratp_status status, const struct error *err);
+/* Copies the message, cut to `size`; returns its full length. */
+size_t object_message(struct object *o, char *text, size_t size);
 
 #endif

@@ -11,6 +11,9 @@ struct variant {
     uint32_t dilation, window, sinks;
 };
 
+/* The highest layer or head that a rule may name. */
+enum { POLICY_LAST = 65535 };
+
 struct policy_rule {
     struct ratp_range layers, kv_heads;
     struct variant variant;
@@ -27,8 +30,17 @@ struct ratp_policy {
  * message ("variant"). NULL gives dense. */
 ratp_status variant_from_public(const struct ratp_variant *in, const char *what,
                                 struct variant *out, struct error *err);
+/* From dilation, window and sinks; *wrong gets the index of the number that is
+ * refused, -1 for none of them. */
+enum { VARIANT_NUMBERS = 3 };
+extern const char *const variant_number_name[VARIANT_NUMBERS];
+ratp_status variant_make(ratp_variant_kind kind, const uint32_t numbers[VARIANT_NUMBERS],
+                         const char *what, struct variant *out, int *wrong, struct error *err);
+/* From the form that variant_name writes. */
+ratp_status variant_parse(const char *text, const char *what, struct variant *out,
+                          struct error *err);
 bool variant_equal(const struct variant *a, const struct variant *b);
-/* Short form for people: "dense", "d16w256s4", "stream w256s4". */
+/* Short form for people: "dense", "d16w256s4", "streamw256s4". */
 void variant_name(const struct variant *v, char *text, size_t size);
 
 ratp_status policy_add(struct ratp_policy *p, struct ratp_range layers, struct ratp_range kv_heads,
@@ -38,8 +50,10 @@ struct variant policy_at(const struct ratp_policy *p, uint32_t layer, uint32_t k
 /* Checks every rule's ranges against a model's size. */
 ratp_status policy_check(const struct ratp_policy *p, uint32_t layers, uint32_t kv_heads,
                          struct error *err);
+/* Reads JSON into an empty policy. On failure the policy has no rules. */
 ratp_status policy_parse(const char *text, size_t size, struct ratp_policy *out,
                          struct error *err);
+/* Writes JSON, cut to `size` with its NUL; returns the full length. */
 size_t policy_print(const struct ratp_policy *p, char *text, size_t size);
 
 #endif

@@ -1,0 +1,125 @@
+// What the attention kernels share: constants and push constants (filled by
+// plugin/kernels/attend.c), and where a query, a key and a result lie.
+#ifndef ATTEND_GLSL
+#define ATTEND_GLSL
+
+#include "plan.glsl"
+#include "rope.glsl"
+
+layout(constant_id = 0) const uint KV_HEADS = 1;
+layout(constant_id = 1) const uint GROUP = 1; // query heads of a key/value head
+layout(constant_id = 2) const uint HEAD_SIZE = 128;
+layout(constant_id = 3) const uint VALUE_SIZE = 128;
+layout(constant_id = 4) const uint Q_TYPE = 1;
+layout(constant_id = 5) const uint O_TYPE = 0; // 0: no output gate
+layout(constant_id = 6) const uint OUT_TYPE = 1;
+layout(constant_id = 7) const uint LSE_TYPE = 0; // 0: not wanted
+layout(constant_id = 8) const uint MASK_TYPE = 0; // 0: none
+layout(constant_id = 9) const uint K_TYPE = 2;
+layout(constant_id = 10) const uint V_TYPE = 2;
+layout(constant_id = 11) const uint ROPE_STYLE = 0;
+layout(constant_id = 12) const uint ROPE_SIZE = 0;
+layout(constant_id = 13) const uint ROPE_ROWS = 1;
+layout(constant_id = 14) const float SCALE = 1.0;
+layout(constant_id = 15) const float SOFTCAP = 0.0;
+// Strides that do not change from step to step are constants, the others would
+// not fit beside the addresses in 128 bytes of push constants.
+layout(constant_id = 16) const uint Q_TOKEN = 0;
+layout(constant_id = 17) const uint O_TOKEN = 0;
+layout(constant_id = 18) const uint OUT_TOKEN = 0;
+layout(constant_id = 19) const uint LSE_TOKEN = 0;
+layout(constant_id = 20) const uint K_SLOT = 0;
+layout(constant_id = 21) const uint V_SLOT = 0;
+// From 22 on: the kernel's own.
+
+layout(push_constant, std430) uniform Push {
+    uvec2 plan;
+    uint pages, views, items; // offsets of lists; items: tiles or gathers
+    uint page_slots;
+    uvec2 q, o, out_, lse, partial;
+    uint q_head, o_head, out_head, lse_head; // strides
+    uint k_head, v_head;
+    uint layer_offset;
+    uint mask_view; // stride from view to view
+    uvec2 rope_coarse, rope_fine;
+    uvec2 mask;
+    uint mask_token, mask_head; // strides
+} push;
+
+const uint QUERY_HEADS = KV_HEADS * GROUP;
+
+// Below every logit; the maximum of a row that has seen no key.
+const float NOTHING = -3.4028234e38;
+
+Rope attend_rope()
+{
+    return Rope(ROPE_STYLE, ROPE_SIZE, ROPE_ROWS, push.rope_coarse, push.rope_fine);
+}
+
+Segment load_segment(uint view, uint s)
+{
+    return Views(plus(push.plan, push.views)).at[view].segment[s];
+}
+
+View load_view(uint view)
+{
+    return Views(plus(push.plan, push.views)).at[view].view;
+}
+
+// The address of a key's row of K, and of V.
+void key_rows(Segment segment, uint key, uint kv_head, out uvec2 k, out uvec2 v)
+{
+    uint slot = key_slot(segment, key);
+    uint page = page_of(segment.page0, segment.pages, push.page_slots, slot);
+    Page base = Pages(plus(push.plan, push.pages)).at[page];
+    uint layer = segment.layered != 0 ? push.layer_offset : 0;
+    k = plus(plus(plus(to_uvec2(base.k), layer), slot, K_SLOT), kv_head, push.k_head);
+    v = plus(plus(plus(to_uvec2(base.v), layer), slot, V_SLOT), kv_head, push.v_head);
+}
+
+// From the scaled product q . k to a logit. `token` counts within the view and
+// `index` is the key's number in its sequence, which is its position.
+float logit(float product, uint view, uint token, uint query_head, uint index)
+{
+    float x = product;
+    if (SOFTCAP != 0)
+        x = SOFTCAP - 2 * SOFTCAP / (exp(2 / SOFTCAP * x) + 1); // tanh() may overflow
+    if (MASK_TYPE != 0) {
+        uvec2 row = plus(plus(push.mask, view, push.mask_view), token, push.mask_token);
+        x += load1(plus(row, query_head, push.mask_head), MASK_TYPE, index);
+    }
+    return x;
+}
+
+uvec2 query_row(uint row, uint query_head)
+{
+    return plus(plus(push.q, row, Q_TOKEN), query_head, push.q_head);
+}
+
+// Writes channels c and c + 1 of a result, through the output gate.
+void store_out(uint row, uint query_head, uint c, vec2 y)
+{
+    if (O_TYPE != 0) {
+        vec2 o = load2(plus(plus(push.o, row, O_TOKEN), query_head, push.o_head), O_TYPE, c);
+        y /= 1 + exp(-o);
+    }
+    store2(plus(plus(push.out_, row, OUT_TOKEN), query_head, push.out_head), OUT_TYPE, c, y);
+}
+
+// lse of a row from its maximum and its sum of exponentials.
+void store_lse(uint row, uint query_head, float maximum, float sum)
+{
+    if (LSE_TYPE == 0)
+        return;
+    Words to = Words(plus(plus(push.lse, row, LSE_TOKEN), query_head, push.lse_head));
+    to.at[0] = sum > 0 ? floatBitsToUint(maximum + log(sum)) : 0xff800000u;
+}
+
+// A row of partials: VALUE_SIZE sums, the maximum, the sum of exponentials.
+uvec2 partial_row(uint partial, uint query_head)
+{
+    uint bytes = (VALUE_SIZE + 2) * 4;
+    return plus(plus(push.partial, partial, QUERY_HEADS * bytes), query_head, bytes);
+}
+
+#endif

@@ -1,0 +1,118 @@
+// Addresses, and channels of the three element types. 16-bit data is read and
+// written as 32-bit words, so that no device feature is needed; an address
+// must be a multiple of 4 and a channel index even.
+#ifndef IO_GLSL
+#define IO_GLSL
+
+#extension GL_EXT_buffer_reference : require
+#extension GL_EXT_buffer_reference_uvec2 : require
+
+// The values of ratp_dtype; 0 stands for an absent operand.
+const uint F32 = 1;
+const uint F16 = 2;
+const uint BF16 = 3;
+
+layout(buffer_reference, std430, buffer_reference_align = 4) buffer Words { uint at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) buffer Floats { float at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Words4 { uvec4 at; };
+
+uvec2 plus(uvec2 address, uint bytes)
+{
+    uint carry;
+    uint low = uaddCarry(address.x, bytes, carry);
+    return uvec2(low, address.y + carry);
+}
+
+// address + n * stride, without overflow at 32 bits.
+uvec2 plus(uvec2 address, uint n, uint stride)
+{
+    uint high, low;
+    umulExtended(n, stride, high, low);
+    uvec2 moved = plus(address, low);
+    return uvec2(moved.x, moved.y + high);
+}
+
+bool present(uvec2 address)
+{
+    return (address.x | address.y) != 0;
+}
+
+uint element_bytes(uint type)
+{
+    return type == F32 ? 4 : 2;
+}
+
+vec2 unpack_bf16(uint word)
+{
+    return vec2(uintBitsToFloat(word << 16), uintBitsToFloat(word & 0xffff0000u));
+}
+
+// Rounds to the nearest even; a NaN stays one.
+uint round_bf16(float x)
+{
+    uint bits = floatBitsToUint(x);
+    if ((bits & 0x7fffffffu) > 0x7f800000u)
+        return (bits >> 16) | 0x40u;
+    return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+}
+
+uint pack_bf16(vec2 x)
+{
+    return round_bf16(x.x) | (round_bf16(x.y) << 16);
+}
+
+vec2 unpack16(uint word, uint type)
+{
+    return type == F16 ? unpackHalf2x16(word) : unpack_bf16(word);
+}
+
+uint pack16(vec2 x, uint type)
+{
+    return type == F16 ? packHalf2x16(x) : pack_bf16(x);
+}
+
+// Channels c and c + 1 of a row.
+vec2 load2(uvec2 row, uint type, uint c)
+{
+    if (type == F32) {
+        Floats from = Floats(plus(row, c * 4));
+        return vec2(from.at[0], from.at[1]);
+    }
+    return unpack16(Words(plus(row, c * 2)).at[0], type);
+}
+
+void store2(uvec2 row, uint type, uint c, vec2 x)
+{
+    if (type == F32) {
+        Floats to = Floats(plus(row, c * 4));
+        to.at[0] = x.x;
+        to.at[1] = x.y;
+    } else {
+        Words(plus(row, c * 2)).at[0] = pack16(x, type);
+    }
+}
+
+// Channels c ... c + 7, c a multiple of 8.
+void load8(uvec2 row, uint type, uint c, out vec4 a, out vec4 b)
+{
+    if (type == F32) {
+        uvec2 from = plus(row, c * 4);
+        a = uintBitsToFloat(Words4(from).at);
+        b = uintBitsToFloat(Words4(plus(from, 16)).at);
+    } else {
+        uvec4 w = Words4(plus(row, c * 2)).at;
+        a = vec4(unpack16(w.x, type), unpack16(w.y, type));
+        b = vec4(unpack16(w.z, type), unpack16(w.w, type));
+    }
+}
+
+// Any one element.
+float load1(uvec2 row, uint type, uint i)
+{
+    if (type == F32)
+        return Floats(plus(row, i * 4)).at[0];
+    vec2 both = unpack16(Words(plus(row, (i >> 1) * 4)).at[0], type);
+    return (i & 1) == 0 ? both.x : both.y;
+}
+
+#endif

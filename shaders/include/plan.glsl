@@ -1,0 +1,138 @@
+// The plan as plugin/plan/plan.h describes it, word for word.
+#ifndef PLAN_GLSL
+#define PLAN_GLSL
+
+#include "io.glsl"
+
+const uint NO_CARRY = 0xffffffffu;
+
+struct Address {
+    uint lo, hi;
+};
+
+struct Page {
+    Address k, v;
+};
+
+struct Segment {
+    uint page0, pages;
+    uint pos0, pos_step;
+    uint slot0, slot_step, slot_ring;
+    uint keys;
+    uint windowed;
+    uint layered;
+};
+
+// A gpu_view up to its segments: those are indexed in memory, a copy of the
+// whole array would be slow.
+struct View {
+    uint row0, rows;
+    uint pos0;
+    uint sinks, dilation, window;
+    uint causal;
+    uint segments;
+    Address state_in, state_out;
+    uint kept_page0, kept_pages;
+    uint ring_page0, ring_pages;
+    uint ring_slots, ring_from;
+    uint line_page0, line_pages;
+    uint line_pos0, line_layered;
+};
+
+const uint PLAN_SEGMENTS = 4;
+
+struct ViewRecord {
+    View view;
+    Segment segment[PLAN_SEGMENTS];
+};
+
+struct Tile {
+    uint view, token0, tokens;
+    uint split, splits;
+    uint partial;
+};
+
+struct Gather {
+    uint row, partial, step, splits;
+};
+
+struct Chunk {
+    uint view, token0, tokens, carry;
+};
+
+struct Scan {
+    uint view, carry0, carries, unused;
+};
+
+struct Move {
+    uint view, from, count, old_page0, old_pages, old_slots;
+};
+
+layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Pages { Page at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Views { ViewRecord at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Tiles { Tile at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Gathers { Gather at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Chunks { Chunk at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Scans { Scan at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Moves { Move at[]; };
+
+uvec2 to_uvec2(Address a)
+{
+    return uvec2(a.lo, a.hi);
+}
+
+// The keys [range.x, range.y) of a segment that queries at positions
+// first_t ... last_t can see.
+uvec2 segment_range(View view, Segment segment, uint first_t, uint last_t)
+{
+    uvec2 range = uvec2(0, segment.pages == 0 ? 0 : segment.keys);
+    if (view.causal == 0 || range.y == 0)
+        return range;
+    if (last_t < segment.pos0)
+        return uvec2(0);
+    range.y = min(range.y, (last_t - segment.pos0) / segment.pos_step + 1);
+    if (segment.windowed != 0 && view.window < first_t && first_t - view.window > segment.pos0) {
+        uint before = first_t - view.window - segment.pos0;
+        range.x = min((before + segment.pos_step - 1) / segment.pos_step, range.y);
+    }
+    return range;
+}
+
+bool segment_attends(View view, Segment segment, uint t, uint pos)
+{
+    if (view.causal == 0)
+        return true;
+    if (pos > t)
+        return false;
+    if (segment.windowed == 0)
+        return true;
+    return t - pos <= view.window && pos >= view.sinks &&
+           (view.dilation == 0 || (pos + 1) % view.dilation != 0);
+}
+
+uint kept_index(uint p, uint sinks, uint dilation)
+{
+    return p < sinks ? p : sinks + (p + 1) / dilation - 1 - sinks / dilation;
+}
+
+uint key_pos(Segment segment, uint key)
+{
+    return segment.pos0 + key * segment.pos_step;
+}
+
+uint key_slot(Segment segment, uint key)
+{
+    uint slot = segment.slot0 + key * segment.slot_step;
+    return segment.slot_ring == 0 ? slot : slot % segment.slot_ring;
+}
+
+// Page `slot / page_slots` of the run [page0, page0 + pages), pages > 0, as an
+// index of the page list; slot becomes the slot inside of it.
+uint page_of(uint page0, uint pages, uint page_slots, inout uint slot)
+{
+    uint page = slot / page_slots;
+    slot -= page * page_slots;
+    return page0 + min(page, pages - 1);
+}
+
+#endif

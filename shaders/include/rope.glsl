@@ -1,0 +1,103 @@
+// Rotary position from the two tables of plan.h: the angle is the sum of a
+// coarse and a fine one.
+#ifndef ROPE_GLSL
+#define ROPE_GLSL
+
+#include "io.glsl"
+
+// The values of ratp_rope_style.
+const uint ROPE_NONE = 0;
+const uint ROPE_HALF = 1;
+const uint ROPE_INTERLEAVED = 2;
+
+const uint ROPE_FINE = 1024;
+
+struct Rope {
+    uint style;
+    uint size; // channels that turn
+    uint rows; // of the coarse table
+    uvec2 coarse, fine;
+};
+
+// Cosine and sine of rotary pair i at position p.
+vec2 rope_turn(Rope rope, uint p, uint i)
+{
+    uint half_size = rope.size / 2;
+    uint row = min(p / ROPE_FINE, rope.rows - 1);
+    Floats coarse = Floats(plus(rope.coarse, (row * half_size + i) * 8));
+    Floats fine = Floats(plus(rope.fine, ((p % ROPE_FINE) * half_size + i) * 8));
+    vec2 a = vec2(coarse.at[0], coarse.at[1]);
+    vec2 b = vec2(fine.at[0], fine.at[1]);
+    return vec2(a.x * b.x - a.y * b.y, a.y * b.x + a.x * b.y);
+}
+
+// How channels c and c + 1 (c even) of a row turn at one position:
+// x' = x * cosine + other * sine, where `other` holds the partners.
+struct Turn {
+    vec2 cosine, sine;
+    uint partner; // first channel of the pair of channels that holds the partners
+    bool turns;
+};
+
+Turn rope_turn2(Rope rope, uint p, uint c)
+{
+    Turn turn = Turn(vec2(1), vec2(0), c, false);
+    if (rope.style == ROPE_NONE || c >= rope.size)
+        return turn;
+    turn.turns = true;
+    if (rope.style == ROPE_HALF) {
+        uint half_size = rope.size / 2;
+        bool low = c < half_size;
+        uint i = low ? c : c - half_size;
+        vec2 first = rope_turn(rope, p, i);
+        vec2 second = rope_turn(rope, p, i + 1);
+        turn.cosine = vec2(first.x, second.x);
+        turn.sine = low ? -vec2(first.y, second.y) : vec2(first.y, second.y);
+        turn.partner = low ? c + half_size : i;
+    } else {
+        vec2 both = rope_turn(rope, p, c / 2);
+        turn.cosine = both.xx;
+        turn.sine = vec2(-both.y, both.y);
+    }
+    return turn;
+}
+
+// Channels c and c + 1 of a row, turned.
+vec2 load2_turned(uvec2 row, uint type, uint c, Turn turn)
+{
+    vec2 x = load2(row, type, c);
+    if (!turn.turns)
+        return x;
+    vec2 other = turn.partner == c ? x.yx : load2(row, type, turn.partner);
+    return x * turn.cosine + other * turn.sine;
+}
+
+// A quad is two pairs of channels whose rotary partners are all inside of it:
+// quad n of a head begins its pairs at channels x and y.
+uvec2 quad_channels(Rope rope, uint n)
+{
+    uint low = rope.size / 4;
+    if (rope.style == ROPE_HALF && n < low)
+        return uvec2(2 * n, 2 * n + rope.size / 2);
+    return uvec2(4 * n, 4 * n + 2);
+}
+
+// Turns quad n at position p.
+void rope_quad(Rope rope, uint p, uint n, inout vec2 a, inout vec2 b)
+{
+    if (rope.style == ROPE_NONE || 4 * n >= rope.size)
+        return;
+    bool halves = rope.style == ROPE_HALF;
+    vec2 s = rope_turn(rope, p, 2 * n);
+    vec2 t = rope_turn(rope, p, 2 * n + 1);
+    vec2 c = a, d = b;
+    if (halves) {
+        a = vec2(c.x * s.x - d.x * s.y, c.y * t.x - d.y * t.y);
+        b = vec2(d.x * s.x + c.x * s.y, d.y * t.x + c.y * t.y);
+    } else {
+        a = vec2(c.x * s.x - c.y * s.y, c.y * s.x + c.x * s.y);
+        b = vec2(d.x * t.x - d.y * t.y, d.y * t.x + d.x * t.y);
+    }
+}
+
+#endif

@@ -1,0 +1,30 @@
+#!/bin/sh
+# The repository holds no unfinished work, no paths of somebody's machine, and
+# no file that a reader cannot finish in a sitting. Usage: tidy.sh ROOT
+set -u
+cd "$1" || exit 1
+if ! git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+    echo "not a git checkout, so its files are not known"
+    exit 77
+fi
+bad=0
+complain() {
+    [ -z "$2" ] && return
+    echo "$1:"
+    echo "$2" | sed 's/^/  /'
+    bad=1
+}
+
+texts=$(git ls-files -co --exclude-standard |
+    grep -v -e '^tests/golden/data/' -e '\.png$' -e '^LICENSE$' | while read -r f; do
+        [ -f "$f" ] && echo "$f"
+    done)
+# The words are put together here so that this file does not find itself.
+complain "unfinished work" "$(grep -nwE "TO""DO|FIX""ME|XX""X|HA""CK" $texts)"
+complain "a path of one machine" "$(grep -nE "/(ho""me|wo""rk|Use""rs|ro""ot)/[a-z]" $texts)"
+complain "trailing blanks or tabs" \
+    "$(grep -nE "[[:blank:]]$|$(printf '\t')" $texts | grep -v -e '^[^:]*\.svg:')"
+complain "longer than 600 lines" "$(wc -l $texts | awk '$1 > 600 && $2 != "total"')"
+complain "lines longer than 120 characters" "$(awk 'length > 120 { print FILENAME ":" FNR }' \
+    $(echo "$texts" | grep -E '\.(c|h|comp|glsl|py|sh)$'))"
+exit $bad

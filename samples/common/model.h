@@ -1,0 +1,54 @@
+/* A model folder: config.json and model.safetensors (and, for SentencePiece
+ * tokens, tokenizer.model).
+ *
+ * The backbone is RAT+'s: x += out_proj(attend(norm(x))), then
+ * x += fc2(gelu(fc1(norm(x)))), without biases; in_proj gives the rows
+ * o, q, k, v, f, each d_model long. */
+#ifndef SAMPLES_MODEL_H
+#define SAMPLES_MODEL_H
+
+#include "safetensors.h"
+
+#include <ratplus.h>
+
+enum model_tokens { MODEL_TOKENS_BYTES, MODEL_TOKENS_SENTENCEPIECE };
+
+struct model_config {
+    uint32_t layers, d_model, heads, head_size, feed_forward, vocabulary;
+    uint32_t context; /* the trained one, in tokens */
+    float norm_eps;
+    ratp_rope_style rope_style;
+    double rope_theta;
+    bool tie_embedding;
+    enum model_tokens tokens;
+};
+
+/* Weights are [rows][columns], F32, F16 or BF16. */
+struct model_layer {
+    const struct st_tensor *attention_norm; /* [d_model] */
+    const struct st_tensor *in_proj;        /* [5 * d_model][d_model] */
+    const struct st_tensor *out_proj;       /* [d_model][d_model] */
+    const struct st_tensor *ffn_norm;       /* [d_model] */
+    const struct st_tensor *fc1;            /* [feed_forward][d_model] */
+    const struct st_tensor *fc2;            /* [d_model][feed_forward] */
+};
+
+struct model {
+    char *folder;
+    char *weights_path;
+    struct model_config config;
+    struct safetensors weights;
+    const struct st_tensor *embedding; /* [vocabulary][d_model] */
+    const struct st_tensor *norm;      /* [d_model] */
+    const struct st_tensor *head;      /* [vocabulary][d_model]; `embedding` when tied */
+    struct model_layer *layers;
+};
+
+bool model_open(struct model *model, const char *folder, struct problem *problem);
+void model_close(struct model *model);
+
+/* The attention of this model; `rope` must outlive `geometry`. */
+void model_geometry(const struct model_config *config, uint32_t max_tokens, struct ratp_rope *rope,
+                    struct ratp_geometry *geometry);
+
+#endif

@@ -1,0 +1,16 @@
+/* Short names of attention variants, as the samples' command lines spell them:
+ * "dense", "d16", "d16w256s4" (dilation, window, sinks), "streamw256s4". */
+#ifndef SAMPLES_VARIANT_H
+#define SAMPLES_VARIANT_H
+
+#include "problem.h"
+
+#include <ratplus.h>
+
+#include <stddef.h>
+
+bool variant_parse(const char *text, struct ratp_variant *out, struct problem *problem);
+/* The short name that variant_parse reads. */
+void variant_print(const struct ratp_variant *variant, char *text, size_t size);
+
+#endif

@@ -296,7 +296,7 @@ ratp_status policy_parse(const char *text, size_t size, struct ratp_policy *out,
     ratp_status status;
     if (!json) {
         status = used < size
-                     ? fail_at(&r, used, "not JSON, or too deeply nested, at \"%.1s\"", end)
+                     ? fail_at(&r, used, "not JSON, or too deeply nested")
                      : fail_at(&r, used, "the JSON text ends early");
         goto error;
     }

@@ -1,0 +1,245 @@
+/* Variants and policies: limits, short names, JSON and its error positions. */
+#include "../check.h"
+
+#include "policy.h"
+
+#include <stdlib.h>
+
+static const struct ratp_range all = {0, 0};
+
+static struct variant variant_of(ratp_variant_kind kind, uint32_t d, uint32_t w, uint32_t s)
+{
+    struct ratp_variant in = {sizeof in, kind, d, w, s};
+    struct variant out;
+    struct error err = {""};
+    CHECK_EQUAL(variant_from_public(&in, "variant", &out, &err), RATP_OK);
+    return out;
+}
+
+static void refuse_variant(ratp_variant_kind kind, uint32_t d, uint32_t w, uint32_t s,
+                           const char *message)
+{
+    struct ratp_variant in = {sizeof in, kind, d, w, s};
+    struct variant out;
+    struct error err = {""};
+    CHECK_EQUAL(variant_from_public(&in, "variant", &out, &err), RATP_INVALID_ARGUMENT);
+    CHECK_CONTAINS(err.text, message);
+}
+
+static void test_variant_limits(void)
+{
+    struct variant dense = variant_of(RATP_DENSE, 0, 0, 0);
+    struct variant same = variant_of(RATP_DILATED, 1, 77, 3);
+    CHECK(variant_equal(&dense, &same));
+    struct variant stream = variant_of(RATP_STREAMING, 0, 1 << 24, 1 << 24);
+    CHECK_EQUAL(stream.dilation, 0);
+    CHECK_EQUAL(stream.window, 1 << 24);
+    CHECK_EQUAL(variant_of(RATP_DILATED, 1 << 24, 0, 0).dilation, 1 << 24);
+    struct error err = {""};
+    CHECK_EQUAL(variant_from_public(NULL, "variant", &same, &err), RATP_OK);
+    CHECK(variant_equal(&dense, &same));
+
+    refuse_variant(3, 0, 0, 0, "variant.kind is 3");
+    refuse_variant(-1, 0, 0, 0, "variant.kind is -1");
+    refuse_variant(RATP_DENSE, 0, 5, 0, "variant.window is 5, for kind dense it must be 0");
+    refuse_variant(RATP_DENSE, 2, 0, 0, "variant.dilation is 2");
+    refuse_variant(RATP_DENSE, 0, 0, 4, "variant.sinks is 4");
+    refuse_variant(RATP_DILATED, 0, 0, 0, "variant.dilation is 0, for kind dilated it must be 1");
+    refuse_variant(RATP_DILATED, (1 << 24) + 1, 0, 0, "variant.dilation is 16777217");
+    refuse_variant(RATP_DILATED, 2, UINT32_MAX, 0, "variant.window is 4294967295");
+    refuse_variant(RATP_STREAMING, 2, 0, 0, "variant.dilation is 2");
+    refuse_variant(RATP_STREAMING, 0, 0, UINT32_MAX, "variant.sinks is 4294967295");
+}
+
+static void test_variant_names(void)
+{
+    static const char *const names[] = {"dense",    "d16",          "d16w256s4", "d2s1",
+                                        "stream", "streamw256s4", "streams4",  "d3w1"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct variant v;
+        struct error err = {""};
+        char text[64];
+        CHECK_EQUAL(variant_parse(names[i], "variant", &v, &err), RATP_OK);
+        variant_name(&v, text, sizeof text);
+        CHECK_CONTAINS(text, names[i]);
+        CHECK_EQUAL(strlen(text), strlen(names[i]));
+    }
+    static const char *const wrong[] = {"",      "d",       "d0",  "D16",  "d16w", "d16s4w256",
+                                        "dense ", "densew4", "s4",  "d-1",  "d99999999999",
+                                        "stream w256s4", "d16777217", "d2w4294967296"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct variant v;
+        struct error err = {""};
+        CHECK_EQUAL(variant_parse(wrong[i], "variant", &v, &err), RATP_INVALID_ARGUMENT);
+        CHECK_CONTAINS(err.text, "variant");
+    }
+}
+
+static void test_rules(void)
+{
+    struct ratp_policy p = {0};
+    struct error err = {""};
+    struct variant d16 = variant_of(RATP_DILATED, 16, 256, 4);
+    struct variant stream = variant_of(RATP_STREAMING, 0, 64, 4);
+    CHECK_EQUAL(policy_at(&p, 3, 1).kind, RATP_DENSE);
+    policy_add(&p, all, all, &d16, &err);
+    policy_add(&p, (struct ratp_range){2, 3}, (struct ratp_range){1, 0}, &stream, &err);
+    CHECK_EQUAL(policy_at(&p, 1, 5).kind, RATP_DILATED);
+    CHECK_EQUAL(policy_at(&p, 2, 0).kind, RATP_DILATED);
+    CHECK_EQUAL(policy_at(&p, 2, 1).kind, RATP_STREAMING);
+    CHECK_EQUAL(policy_at(&p, 4, 9).kind, RATP_STREAMING);
+    CHECK_EQUAL(policy_at(&p, 5, 9).kind, RATP_DILATED);
+    CHECK_EQUAL(policy_check(&p, 5, 2, &err), RATP_OK);
+    CHECK_EQUAL(policy_check(&p, 4, 2, &err), RATP_INVALID_ARGUMENT);
+    CHECK_CONTAINS(err.text, "layers end at 4, the model has 4");
+    CHECK_EQUAL(policy_check(&p, 5, 1, &err), RATP_INVALID_ARGUMENT);
+    CHECK_CONTAINS(err.text, "heads begin at 1, the model has 1");
+    CHECK_EQUAL(policy_add(&p, (struct ratp_range){UINT32_MAX, 2}, all, &d16, &err),
+                RATP_INVALID_ARGUMENT);
+    CHECK_CONTAINS(err.text, "layers: first 4294967295");
+    CHECK_EQUAL(policy_add(&p, all, (struct ratp_range){1, UINT32_MAX}, &d16, &err),
+                RATP_INVALID_ARGUMENT);
+    CHECK_CONTAINS(err.text, "kv_heads: first 1 and count 4294967295");
+    /* A rule that hides others takes their place. */
+    for (int i = 0; i < 1000; i++)
+        policy_add(&p, all, all, i % 2 ? &d16 : &stream, &err);
+    CHECK_EQUAL(p.count, 1);
+    CHECK_EQUAL(policy_at(&p, 0, 0).kind, RATP_DILATED);
+    free(p.rules);
+}
+
+static void parse(const char *text, struct ratp_policy *out)
+{
+    struct error err = {""};
+    *out = (struct ratp_policy){0};
+    if (!CHECK_EQUAL(policy_parse(text, strlen(text), out, &err), RATP_OK))
+        fprintf(stderr, "    %s\n    %s\n", text, err.text);
+}
+
+static void test_json(void)
+{
+    struct ratp_policy p;
+    parse("{}", &p);
+    CHECK_EQUAL(p.count, 0);
+    parse("\xef\xbb\xbf {\"rules\": [{\"variant\": \"d4\", \"layers\": [1, 2]}], "
+          "\"default\": \"streamw9\"}\n",
+          &p);
+    CHECK_EQUAL(policy_at(&p, 0, 0).window, 9);
+    CHECK_EQUAL(policy_at(&p, 2, 7).dilation, 4);
+    CHECK_EQUAL(policy_at(&p, 3, 7).dilation, 0);
+    free(p.rules);
+    parse("{\"default\": {\"kind\": \"dilated\", \"dilation\": 16, \"window\": 256, \"sinks\": 4},"
+          "\"rules\": [{\"layers\": \"0-1,5,8-\", \"heads\": 3, \"variant\": \"dense\"},"
+          "{\"layers\": 0, \"variant\": {\"kind\": \"streaming\", \"window\": 64}}]}",
+          &p);
+    static const struct {
+        uint32_t layer, head, dilation, window;
+    } wanted[] = {{0, 3, 0, 64}, {1, 3, 1, 0}, {1, 2, 16, 256}, {5, 3, 1, 0}, {6, 3, 16, 256},
+                  {8, 3, 1, 0},  {900, 3, 1, 0}};
+    char text[1024], again[1024];
+    size_t length = policy_print(&p, text, sizeof text);
+    CHECK_EQUAL(length, strlen(text));
+    struct ratp_policy q;
+    parse(text, &q);
+    policy_print(&q, again, sizeof again);
+    CHECK(strcmp(text, again) == 0);
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        struct variant v = policy_at(&p, wanted[i].layer, wanted[i].head);
+        struct variant w = policy_at(&q, wanted[i].layer, wanted[i].head);
+        CHECK_EQUAL(v.dilation, wanted[i].dilation);
+        CHECK_EQUAL(v.window, wanted[i].window);
+        CHECK(variant_equal(&v, &w));
+    }
+    char small[8];
+    CHECK_EQUAL(policy_print(&p, small, sizeof small), length);
+    CHECK_EQUAL(strlen(small), sizeof small - 1);
+    CHECK_EQUAL(policy_print(&p, NULL, 0), length);
+    free(p.rules);
+    free(q.rules);
+}
+
+static void test_json_errors(void)
+{
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"", "line 1, column 1: the JSON text ends early"},
+        {"{", "line 1, column 2: the JSON text ends early"},
+        {"{\n  \"default\": \"d16\"\n", "line 3, column 1: the JSON text ends early"},
+        {"{\n  \"default\" \"d16\"}", "line 2, column 13: not JSON"},
+        {"{\"default\": \"d16\",\n \"rules\": [1 2]}", "line 2, column 14: not JSON"},
+        {"{\"default\": tru}", "line 1, column 13: not JSON"},
+        {"{} x", "line 1, column 4: text after"},
+        {"[]", "line 1, column 1: the policy is a list"},
+        {"{\"\xc3\xa9\": 1, \"x\": 2}", "line 1, column 2: unknown key \"\xc3\xa9\""},
+        {"{\"default\": \"d16\", \"defualt\": 1}", "line 1, column 20: unknown key \"defualt\""},
+        {"{\"rules\": [],\n\"rules\": []}", "line 2, column 1: rules is given twice"},
+        {"{\"default\": 7}", "line 1, column 13: default is 7"},
+        {"{\"default\": \"d0\"}", "line 1, column 13: default.dilation is 0"},
+        {"{\"default\": \"w7\"}", "line 1, column 13: default is \"w7\""},
+        {"{\"rules\": {}}", "line 1, column 11: rules is an object"},
+        {"{\"rules\": [\n{\"variant\": \"dense\"},\n{\"variant\": \"dense\"},\n"
+         "  {\"variant\": {\"kind\": \"dilated\", \"dilation\": 4, \"window\": -1}}]}",
+         "line 4, column 60: rules[2].variant.window is -1"},
+        {"{\"rules\": [{\"variant\": {\"kind\": \"dilated\", \"dilation\": 0}}]}",
+         "line 1, column 56: rules[0].variant.dilation is 0"},
+        {"{\"rules\": [{\"variant\": {\"kind\": \"dilated\"}}]}",
+         "line 1, column 24: rules[0].variant.dilation is 0"},
+        {"{\"rules\": [{\"variant\": {\"kind\": \"quest\"}}]}",
+         "line 1, column 33: rules[0].variant.kind is \"quest\""},
+        {"{\"rules\": [{\"variant\": {\"window\": 3}}]}",
+         "line 1, column 24: rules[0].variant has no \"kind\""},
+        {"{\"rules\": [{\"layers\": \"3-1\", \"variant\": \"dense\"}]}",
+         "line 1, column 23: rules[0].layers is \"3-1\""},
+        {"{\"rules\": [{\"layers\": [3, 1], \"variant\": \"dense\"}]}",
+         "line 1, column 27: rules[0].layers[1] is 1"},
+        {"{\"rules\": [{\"layers\": [3], \"variant\": \"dense\"}]}",
+         "line 1, column 23: rules[0].layers is a list"},
+        {"{\"rules\": [{\"heads\": 1.5, \"variant\": \"dense\"}]}",
+         "line 1, column 22: rules[0].heads is 1.5"},
+        {"{\"rules\": [{\"heads\": 65536, \"variant\": \"dense\"}]}",
+         "line 1, column 22: rules[0].heads is 65536"},
+        {"{\"rules\": [{\"heads\": 1e99, \"variant\": \"dense\"}]}", "rules[0].heads is 1e+99"},
+        {"{\"rules\": [{\"heads\": 1}]}", "line 1, column 12: rules[0] has no \"variant\""},
+        {"{\"rules\": [{\"head\": 1}]}", "line 1, column 13: unknown key \"head\" in rules[0]"},
+        {"{\"a\\\"]}\": [1, {\"b\": \"}\"}], \"c\": 1}", "line 1, column 2: unknown key"},
+        {"{\"rules\": [\"dense\"]}", "line 1, column 12: rules[0] is \"dense\""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct ratp_policy p = {0};
+        struct error err = {""};
+        CHECK_EQUAL(policy_parse(cases[i].text, strlen(cases[i].text), &p, &err),
+                    RATP_PARSE_ERROR);
+        CHECK_CONTAINS(err.text, cases[i].message);
+        CHECK_EQUAL(p.count, 0);
+        CHECK(!p.rules);
+    }
+}
+
+static void test_json_bombs(void)
+{
+    enum { SIZE = (1 << 20) + 1 };
+    char *text = malloc(SIZE);
+    if (!CHECK(text))
+        return;
+    struct ratp_policy p = {0};
+    struct error err = {""};
+    memset(text, '[', SIZE);
+    CHECK_EQUAL(policy_parse(text, SIZE, &p, &err), RATP_INVALID_ARGUMENT);
+    CHECK_CONTAINS(err.text, "size is 1048577, a policy has at most 1048576 bytes");
+    CHECK_EQUAL(policy_parse(text, SIZE - 1, &p, &err), RATP_PARSE_ERROR);
+    memset(text, ' ', SIZE);
+    CHECK_EQUAL(policy_parse(text, SIZE - 1, &p, &err), RATP_PARSE_ERROR);
+    free(text);
+}
+
+int main(void)
+{
+    RUN(test_variant_limits);
+    RUN(test_variant_names);
+    RUN(test_rules);
+    RUN(test_json);
+    RUN(test_json_errors);
+    RUN(test_json_bombs);
+    return check_result();
+}

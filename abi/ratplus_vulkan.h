@@ -95,7 +95,8 @@ struct ratp_vulkan_api {
     /* After the host has submitted everything that was recorded, and before
      * step_commit or step_abort: `done` is the timeline point that the host's
      * submission signals. The library frees the step's memory, and lets later
-     * steps run, only after it. [one thread per cache] */
+     * steps run, only after it. A host that throws its command buffer away
+     * calls step_abort without it. [one thread per cache] */
     ratp_status (*step_recorded)(ratp_step *step, struct ratp_vulkan_point done);
     /* For asynchronous hosts: what the attends after this call record waits for
      * `wait` before it runs, and `signal` is signalled when it is done. Either

@@ -152,9 +152,11 @@ ratp_status step_attach(ratp_step *step, struct stream *stream, struct error *er
 ratp_status step_attached_done(ratp_step *step, ticket done, struct error *err);
 /* The stream that the next step_run records on (made if there is none). */
 ratp_status step_stream(ratp_step *step, struct stream **out, struct error *err);
-/* Both free the step when they succeed. */
+/* Frees the step when it succeeds. */
 ratp_status step_finish(ratp_step *step, struct error *err);
-ratp_status step_cancel(ratp_step *step, struct error *err);
+/* Work that was recorded into the host's command buffer has been submitted
+ * (and step_attached_done called), or never will be. */
+void step_cancel(ratp_step *step);
 
 /* ---- pool.c -------------------------------------------------------------- */
 

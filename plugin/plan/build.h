@@ -33,14 +33,13 @@ struct view_source {
 void plan_view(const struct view_source *source, struct gpu_view *view);
 
 /* Memory-scan lists for the batch; fills plan->chunks, locals, scans, carries.
- * `rows` are the new tokens of each view. */
-void plan_chunks(struct plan *plan, struct blob *blob, const uint32_t *rows, uint32_t views,
+ * The new tokens of each view stand in the blob as words from `rows_offset` on. */
+void plan_chunks(struct plan *plan, struct blob *blob, uint32_t rows_offset, uint32_t views,
                  bool memory, const struct work_limits *limits);
 
-/* Tiles, singles and gathers of one class whose views are in the blob; adds
- * to plan->partials, which is the first partial row of the next class only
- * within one layer: classes share the partial memory, so *partials is the
- * number this class needs. */
+/* Tiles, singles and gathers of one class whose views are in the blob. Long
+ * runs of keys are split so that the batch fills the device; *partials gets
+ * the partial rows that this takes. */
 void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_limits *limits,
                 uint32_t *partials);
 

@@ -130,7 +130,6 @@ struct plan_class {
     struct plan_list tiles;   /* tiles of several tokens: prompts */
     struct plan_list singles; /* tiles of one token: decoding */
     struct plan_list gathers;
-    uint64_t keys; /* attended (query token, key) pairs of one query head, for statistics */
 };
 
 struct plan {

@@ -1,0 +1,278 @@
+#include "cache.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEFAULT_PAGE_SLOTS = 64, DEFAULT_TOKENS = 1 << 20, MAX_TOKENS = 1 << 24 };
+
+static ratp_status in_range(const char *name, uint32_t value, uint32_t low, uint32_t high,
+                            uint32_t multiple, struct error *err)
+{
+    if (value >= low && value <= high && value % multiple == 0)
+        return RATP_OK;
+    if (multiple > 1)
+        return fail(err, RATP_INVALID_ARGUMENT,
+                    "%s is %u, it must be a multiple of %u from %u to %u", name, value, multiple,
+                    low, high);
+    return fail(err, RATP_INVALID_ARGUMENT, "%s is %u, it must be from %u to %u", name, value, low,
+                high);
+}
+
+static ratp_status check_geometry(const struct ratp_geometry *g, const struct ratp_rope *rope,
+                                  struct error *err)
+{
+    uint32_t value_size = g->value_size ? g->value_size : g->head_size;
+    uint32_t total = g->total_kv_heads ? g->total_kv_heads : g->kv_heads;
+    ratp_status status = in_range("geometry.layers", g->layers, 1, 4096, 1, err);
+    if (!status)
+        status = in_range("geometry.kv_heads", g->kv_heads, 1, 1024, 1, err);
+    if (!status)
+        status = in_range("geometry.query_heads", g->query_heads, g->kv_heads, 16384, g->kv_heads,
+                          err);
+    if (!status)
+        status = in_range("geometry.head_size", g->head_size, 8, 256, 8, err);
+    if (!status)
+        status = in_range("geometry.value_size", value_size, 8, 256, 8, err);
+    if (!status && g->max_tokens)
+        status = in_range("geometry.max_tokens", g->max_tokens, 1, MAX_TOKENS, 1, err);
+    if (!status && (g->first_kv_head >= total || total - g->first_kv_head < g->kv_heads))
+        status = fail(err, RATP_INVALID_ARGUMENT,
+                      "geometry.first_kv_head is %u, with kv_heads = %u it must be at most %u "
+                      "(total_kv_heads = %u)",
+                      g->first_kv_head, g->kv_heads, total > g->kv_heads ? total - g->kv_heads : 0,
+                      total);
+    if (!status && g->memory && value_size != g->head_size)
+        status = fail(err, RATP_INVALID_ARGUMENT,
+                      "geometry.value_size is %u, with memory it must equal head_size = %u",
+                      value_size, g->head_size);
+    if (!status && !(isfinite(g->scale) && isfinite(g->softcap) && g->softcap >= 0))
+        status = fail(err, RATP_INVALID_ARGUMENT,
+                      "geometry.scale is %g and softcap %g, they must be finite, softcap not "
+                      "negative",
+                      (double)g->scale, (double)g->softcap);
+    if (!status && rope)
+        status = rope_check(rope, g->head_size, err);
+    return status;
+}
+
+static ratp_status cache_dtype(const char *name, ratp_dtype dtype, ratp_dtype *out,
+                               struct error *err)
+{
+    *out = dtype == RATP_DTYPE_DEFAULT ? RATP_F16 : dtype;
+    if (*out < RATP_F32 || *out > RATP_BF16)
+        return fail(err, RATP_INVALID_ARGUMENT,
+                    "%s is %d, known are %d (float32), %d (float16) and %d (bfloat16)", name,
+                    (int)dtype, RATP_F32, RATP_F16, RATP_BF16);
+    return RATP_OK;
+}
+
+static void fill_shape(struct layer_shape *s, const struct ratp_geometry *g, uint32_t page_slots)
+{
+    s->query_heads = g->query_heads;
+    s->kv_heads = g->kv_heads;
+    s->head_size = g->head_size;
+    s->value_size = g->value_size ? g->value_size : g->head_size;
+    s->scale = g->scale != 0 ? g->scale : 1 / sqrtf((float)g->head_size);
+    s->softcap = g->softcap;
+    s->memory = g->memory != 0;
+    s->page_slots = page_slots;
+    s->k_slot = s->head_size * (s->k_dtype == RATP_F32 ? 4 : 2);
+    s->v_slot = s->value_size * (s->v_dtype == RATP_F32 ? 4 : 2);
+    s->k_head = s->k_slot * page_slots;
+    s->v_head = s->v_slot * page_slots;
+}
+
+/* The variant of a layer; in this version all of its heads share one. */
+static ratp_status layer_variant(const ratp_cache *cache, uint32_t layer, struct variant *out,
+                                 struct error *err)
+{
+    *out = policy_at(&cache->policy, layer, cache->first_kv_head);
+    for (uint32_t h = 1; h < cache->shape.kv_heads; h++) {
+        struct variant other = policy_at(&cache->policy, layer, cache->first_kv_head + h);
+        if (!variant_equal(out, &other))
+            return fail(err, RATP_UNSUPPORTED,
+                        "policy: key/value heads %u and %u of layer %u have different variants; "
+                        "this version wants one variant a layer",
+                        cache->first_kv_head, cache->first_kv_head + h, layer);
+    }
+    return RATP_OK;
+}
+
+static uint32_t find_store(ratp_cache *cache, const struct variant *v)
+{
+    bool everything = cache->retention == RATP_RETAIN_FULL || v->kind == RATP_DENSE;
+    for (uint32_t s = 0; s < cache->store_count; s++) {
+        struct store *store = &cache->stores[s];
+        if (store->everything == everything && (everything || variant_equal(&store->keep, v)))
+            return s;
+    }
+    uint32_t slots = cache->shape.page_slots;
+    cache->stores[cache->store_count] = (struct store){
+        .everything = everything,
+        .keep = *v,
+        .ring_slots = everything ? 0 : (v->window / slots + 1) * slots,
+    };
+    return cache->store_count++;
+}
+
+static uint32_t find_class(ratp_cache *cache, const struct variant *v)
+{
+    for (uint32_t c = 0; c < cache->class_count; c++)
+        if (variant_equal(&cache->classes[c].variant, v))
+            return c;
+    cache->classes[cache->class_count] =
+        (struct attention_class){.variant = *v, .store = find_store(cache, v)};
+    return cache->class_count++;
+}
+
+static ratp_status sort_layers(ratp_cache *cache, struct error *err)
+{
+    cache->layer_class = calloc(cache->layers, sizeof *cache->layer_class);
+    cache->layer_offset = calloc(cache->layers, sizeof *cache->layer_offset);
+    cache->classes = calloc(cache->layers, sizeof *cache->classes);
+    cache->stores = calloc(cache->layers, sizeof *cache->stores);
+    if (!cache->layer_class || !cache->layer_offset || !cache->classes || !cache->stores)
+        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for the tables of %u layers",
+                    cache->layers);
+    for (uint32_t l = 0; l < cache->layers; l++) {
+        struct variant v;
+        ratp_status status = layer_variant(cache, l, &v, err);
+        if (status)
+            return status;
+        cache->layer_class[l] = find_class(cache, &v);
+        struct store *store = &cache->stores[cache->classes[cache->layer_class[l]].store];
+        uint64_t offset = (uint64_t)store->layers++ * cache->layer_bytes;
+        store->pool.page_bytes = offset + cache->layer_bytes;
+        if (store->pool.page_bytes > cache->block_bytes)
+            return fail(err, RATP_INVALID_ARGUMENT,
+                        "page_slots is %u: a page of %u layers takes %llu bytes, the limit is %llu",
+                        cache->shape.page_slots, store->layers,
+                        (unsigned long long)store->pool.page_bytes,
+                        (unsigned long long)cache->block_bytes);
+        cache->layer_offset[l] = (uint32_t)offset;
+    }
+    return RATP_OK;
+}
+
+static void destroy(ratp_cache *cache)
+{
+    const struct backend_ops *ops = cache->backend->ops;
+    pool_trim(cache);
+    for (uint32_t i = 0; i < CACHE_FRAMES; i++)
+        ops->mem_free(cache->backend, &cache->frames[i].params);
+    ops->mem_free(cache->backend, &cache->scratch);
+    ops->mem_free(cache->backend, &cache->rope);
+    free(cache->stores);
+    free(cache->classes);
+    free(cache->layer_class);
+    free(cache->layer_offset);
+    free(cache->policy.rules);
+    object_fini(&cache->object);
+    free(cache);
+}
+
+static ratp_status copy_policy(const struct ratp_policy *from, struct ratp_policy *to,
+                               struct error *err)
+{
+    if (!from || from->count == 0)
+        return RATP_OK;
+    to->rules = malloc(from->count * sizeof *to->rules);
+    if (!to->rules)
+        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for a policy of %u rules",
+                    from->count);
+    memcpy(to->rules, from->rules, from->count * sizeof *to->rules);
+    to->count = to->room = from->count;
+    return RATP_OK;
+}
+
+ratp_status cache_open(ratp_device *device, const struct ratp_geometry *g,
+                       const struct ratp_rope *rope, const struct ratp_policy *policy,
+                       const struct ratp_cache_params *params, ratp_cache **out,
+                       struct error *err)
+{
+    *out = NULL;
+    ratp_status status = check_geometry(g, rope, err);
+    uint32_t page_slots = params->page_slots ? params->page_slots : DEFAULT_PAGE_SLOTS;
+    if (!status)
+        status = in_range("page_slots", page_slots, 8, 4096, 8, err);
+    if (!status && (params->retention < RATP_RETAIN_FULL || params->retention > RATP_RETAIN_NEEDED))
+        status = fail(err, RATP_INVALID_ARGUMENT, "retention is %d, known are %d and %d",
+                      (int)params->retention, RATP_RETAIN_FULL, RATP_RETAIN_NEEDED);
+    if (!status && policy)
+        status = policy_check(policy, g->layers,
+                              g->total_kv_heads ? g->total_kv_heads : g->kv_heads, err);
+    if (status)
+        return status;
+
+    ratp_cache *cache = calloc(1, sizeof *cache);
+    if (!cache)
+        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for a cache");
+    object_init(&cache->object, OBJECT_CACHE);
+    struct ratp_device_info info = {0};
+    device->backend->ops->info(device->backend, &info);
+    cache->device = device;
+    cache->backend = device->backend;
+    cache->layers = g->layers;
+    cache->max_tokens = g->max_tokens ? g->max_tokens : DEFAULT_TOKENS;
+    cache->first_kv_head = g->first_kv_head;
+    cache->total_kv_heads = g->total_kv_heads ? g->total_kv_heads : g->kv_heads;
+    cache->retention = params->retention;
+    cache->budget = params->budget ? params->budget : UINT64_MAX;
+    /* Shaders add a layer's offset to an address as 32 bits. */
+    cache->block_bytes = info.max_allocation < UINT32_MAX ? info.max_allocation : UINT32_MAX;
+    status = copy_policy(policy, &cache->policy, err);
+    if (!status)
+        status = cache_dtype("k_dtype", params->k_dtype, &cache->shape.k_dtype, err);
+    if (!status)
+        status = cache_dtype("v_dtype", params->v_dtype, &cache->shape.v_dtype, err);
+    if (status)
+        goto error;
+    fill_shape(&cache->shape, g, page_slots);
+    cache->shape.max_tokens = cache->max_tokens;
+    cache->layer_bytes = g->kv_heads * (cache->shape.k_head + cache->shape.v_head);
+    if (g->memory)
+        cache->state_layer_bytes = g->kv_heads * 2 * g->head_size * (uint32_t)sizeof(float);
+    status = sort_layers(cache, err);
+    if (!status)
+        status = rope_open(cache, rope, err);
+    if (status)
+        goto error;
+    atomic_fetch_add(&device->object.children, 1);
+    *out = cache;
+    return RATP_OK;
+
+error:
+    destroy(cache);
+    return status;
+}
+
+ratp_status cache_close(ratp_cache *cache, struct error *err)
+{
+    unsigned children = atomic_load(&cache->object.children);
+    if (children)
+        return fail(err, RATP_WRONG_STATE,
+                    "the cache still has %u sequences or steps; destroy them first", children);
+    atomic_fetch_sub(&cache->device->object.children, 1);
+    destroy(cache);
+    return RATP_OK;
+}
+
+void cache_describe(const ratp_cache *cache, struct ratp_cache_stats *out)
+{
+    out->budget_bytes = cache->budget == UINT64_MAX ? 0 : cache->budget;
+    out->state_bytes = cache->state_bytes;
+    out->scratch_bytes = cache->scratch.size;
+    out->sequences = cache->sequences;
+    for (uint32_t i = 0; i < CACHE_FRAMES; i++)
+        out->scratch_bytes += cache->frames[i].params.size;
+    for (uint32_t s = 0; s < cache->store_count; s++) {
+        const struct pool *pool = &cache->stores[s].pool;
+        out->pool_bytes += pool->pages * pool->page_bytes;
+        out->used_bytes += pool->used * pool->page_bytes;
+        out->pages_total += pool->pages;
+        out->pages_used += pool->used;
+        if (pool->page_bytes > out->page_bytes)
+            out->page_bytes = pool->page_bytes;
+    }
+}

@@ -1,0 +1,46 @@
+/* What step.c (the transaction) and step_plan.c (the work lists) share. */
+#ifndef RATPLUS_STEP_H
+#define RATPLUS_STEP_H
+
+#include "../plan/build.h"
+#include "cache.h"
+
+/* What a step changes in one sequence's store. */
+struct part_store {
+    uint32_t kept_before, ring_before; /* pages that the sequence had */
+    bool renewed;                      /* `fresh` becomes the ring at commit */
+    struct page_list fresh;
+};
+
+struct step_part {
+    ratp_seq *seq;
+    uint32_t rows;
+    struct part_store *stores; /* [cache->store_count] */
+};
+
+struct ratp_step {
+    struct object object;
+    ratp_cache *cache;
+    uint32_t count, rows;
+    struct step_part *parts;
+    struct part_store *part_stores; /* what every part's `stores` points into */
+    struct plan plan;
+    struct plan_class *classes; /* [cache->class_count] */
+    struct frame *frame;
+    struct stream *stream; /* NULL: begun by the next attend */
+    bool attached;         /* the stream records into the host's command buffer */
+    bool awaited;          /* the attached work's ticket is not known yet */
+    bool begun;            /* states of new sequences are cleared */
+    bool broken;           /* an attend failed */
+    bool *attended;        /* [layers] */
+    uint32_t attended_count;
+};
+
+/* Whether the step keeps all new tokens of the part in work memory: a prompt
+ * over a store that does not keep everything. */
+bool part_has_line(const ratp_cache *cache, const struct step_part *part);
+
+/* Fills step->plan and step->classes, and uploads them. */
+ratp_status step_plan(ratp_step *step, struct error *err);
+
+#endif

@@ -1,0 +1,260 @@
+#include "step.h"
+
+#include <string.h>
+
+/* Where the pages of one sequence's store begin in the plan's page list. */
+struct spans {
+    uint32_t kept, ring, old;
+};
+
+static uint32_t line_pages(const ratp_cache *cache, const struct step_part *part)
+{
+    return part_has_line(cache, part) ? (part->rows - 1) / cache->shape.page_slots + 1 : 0;
+}
+
+/* Page lists of a part's store, in the order in which they are written. */
+static uint32_t list_pages(const struct step_part *part, uint32_t store,
+                           const struct page_list *lists[3])
+{
+    const struct seq_store *held = &part->seq->stores[store];
+    bool renewed = part->stores[store].renewed;
+    lists[0] = &held->kept;
+    lists[1] = renewed ? &part->stores[store].fresh : &held->ring;
+    lists[2] = renewed ? &held->ring : NULL;
+    return lists[0]->count + lists[1]->count + (renewed ? lists[2]->count : 0);
+}
+
+static struct gpu_page page_at(const ratp_cache *cache, uint64_t address)
+{
+    uint64_t v = address + (uint64_t)cache->shape.kv_heads * cache->shape.k_head;
+    return (struct gpu_page){{(uint32_t)address, (uint32_t)(address >> 32)},
+                             {(uint32_t)v, (uint32_t)(v >> 32)}};
+}
+
+/* Page list: for each part, its stores' pages, then room for its line pages,
+ * which lie in the work memory: place_scratch fills them in. */
+static void add_pages(ratp_step *step, struct blob *blob)
+{
+    const ratp_cache *cache = step->cache;
+    const struct page_list *lists[3];
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < step->count; i++) {
+        for (uint32_t s = 0; s < cache->store_count; s++)
+            count += list_pages(&step->parts[i], s, lists);
+        count += line_pages(cache, &step->parts[i]);
+    }
+    step->plan.pages.count = (uint32_t)count;
+    if (count > UINT32_MAX / sizeof(struct gpu_page)) {
+        blob->failed = true;
+        return;
+    }
+    struct gpu_page *page = blob_add(blob, (size_t)count * sizeof *page, &step->plan.pages.offset);
+    if (!page)
+        return;
+    for (uint32_t i = 0; i < step->count; i++) {
+        const struct step_part *part = &step->parts[i];
+        for (uint32_t s = 0; s < cache->store_count; s++) {
+            list_pages(part, s, lists);
+            for (uint32_t l = 0; l < 3 && lists[l]; l++)
+                for (uint32_t p = 0; p < lists[l]->count; p++)
+                    *page++ = page_at(cache, lists[l]->page[p]->address);
+        }
+        page += line_pages(cache, part);
+    }
+}
+
+static uint64_t state_address(const ratp_seq *seq, uint32_t copy)
+{
+    return seq->state.address + (uint64_t)copy * seq->cache->layers * seq->cache->state_layer_bytes;
+}
+
+/* The view of part i under a class whose store's pages begin at `page0`; the
+ * part's line pages begin at `line0`. */
+static struct view_source source_of(const ratp_step *step, uint32_t i,
+                                    const struct attention_class *cls, struct spans at,
+                                    uint32_t line0, uint32_t row0)
+{
+    const ratp_cache *cache = step->cache;
+    const struct step_part *part = &step->parts[i];
+    const struct store *store = &cache->stores[cls->store];
+    const struct page_list *lists[3];
+    list_pages(part, cls->store, lists);
+    struct view_source source = {
+        .row0 = row0, .rows = part->rows, .pos0 = part->seq->length,
+        .variant = cls->variant, .everything = store->everything,
+        .state_in = state_address(part->seq, part->seq->state_copy),
+        .state_out = state_address(part->seq, part->seq->state_copy ^ 1),
+    };
+    if (store->everything) {
+        source.line_page0 = at.kept;
+        source.line_pages = lists[0]->count;
+        return source;
+    }
+    source.kept_page0 = at.kept;
+    source.kept_pages = lists[0]->count;
+    source.ring_page0 = at.ring;
+    source.ring_pages = lists[1]->count;
+    source.ring_slots = store->ring_slots;
+    source.old_page0 = lists[2] ? at.old : at.ring;
+    source.old_pages = lists[2] ? lists[2]->count : lists[1]->count;
+    source.line_page0 = line0;
+    source.line_pages = line_pages(cache, part);
+    return source;
+}
+
+/* Tokens of the old window that the fresh ring still needs. */
+static uint32_t moved(const ratp_step *step, uint32_t i, const struct attention_class *cls,
+                      uint32_t *from)
+{
+    const struct step_part *part = &step->parts[i];
+    if (!part->stores[cls->store].renewed)
+        return 0;
+    uint32_t length = part->seq->length, total = length + part->rows;
+    uint32_t window = cls->variant.window;
+    *from = total > window ? total - window : 0;
+    return *from < length ? length - *from : 0;
+}
+
+static void add_views(ratp_step *step, struct blob *blob, uint32_t index)
+{
+    const ratp_cache *cache = step->cache;
+    const struct attention_class *cls = &cache->classes[index];
+    struct plan_class *out = &step->classes[index];
+    uint32_t from, move_count = 0;
+    for (uint32_t i = 0; i < step->count; i++)
+        move_count += moved(step, i, cls, &from) > 0;
+    out->views.count = step->count;
+    out->moves.count = move_count;
+    blob_add(blob, step->count * sizeof(struct gpu_view), &out->views.offset);
+    blob_add(blob, move_count * sizeof(struct gpu_move), &out->moves.offset);
+    if (blob->failed)
+        return;
+    struct gpu_view *view = (void *)(blob->data + out->views.offset);
+    struct gpu_move *move = (void *)(blob->data + out->moves.offset);
+    uint32_t page = 0, row = 0;
+    for (uint32_t i = 0; i < step->count; i++) {
+        const struct page_list *lists[3];
+        struct spans at = {0};
+        for (uint32_t s = 0; s < cache->store_count; s++) {
+            uint32_t pages = list_pages(&step->parts[i], s, lists);
+            if (s == cls->store)
+                at = (struct spans){page, page + lists[0]->count,
+                                    page + lists[0]->count + lists[1]->count};
+            page += pages;
+        }
+        struct view_source source = source_of(step, i, cls, at, page, row);
+        plan_view(&source, &view[i]);
+        uint32_t count = moved(step, i, cls, &from);
+        if (count)
+            *move++ = (struct gpu_move){i, from, count, source.old_page0, source.old_pages,
+                                        source.ring_slots};
+        page += line_pages(cache, &step->parts[i]);
+        row += step->parts[i].rows;
+    }
+}
+
+/* Work memory: line pages, then carries, then partials. */
+static ratp_status place_scratch(ratp_step *step, struct blob *blob, struct error *err)
+{
+    ratp_cache *cache = step->cache;
+    struct backend *b = cache->backend;
+    const struct layer_shape *shape = &cache->shape;
+    uint64_t lines = 0;
+    for (uint32_t i = 0; i < step->count; i++)
+        lines += line_pages(cache, &step->parts[i]);
+    uint64_t carry_at = lines * cache->layer_bytes;
+    uint64_t partial_at = carry_at + (uint64_t)step->plan.carries * shape->kv_heads * 3 *
+                                         shape->head_size * sizeof(float);
+    uint64_t size = partial_at + (uint64_t)step->plan.partials * shape->query_heads *
+                                     (shape->value_size + 2) * sizeof(float);
+    if (size > cache->scratch.size) {
+        struct mem grown;
+        ratp_status status = b->ops->mem_alloc(b, size, MEM_DEVICE, "step work memory", &grown, err);
+        if (status)
+            return status;
+        b->ops->mem_free(b, &cache->scratch);
+        cache->scratch = grown;
+    }
+    uint64_t base = cache->scratch.address;
+    step->plan.carry_address = base + carry_at;
+    step->plan.partial_address = base + partial_at;
+
+    struct gpu_page *page = (void *)(blob->data + step->plan.pages.offset);
+    uint64_t line = 0;
+    for (uint32_t i = 0; i < step->count; i++) {
+        const struct page_list *lists[3];
+        for (uint32_t s = 0; s < cache->store_count; s++)
+            page += list_pages(&step->parts[i], s, lists);
+        for (uint32_t p = line_pages(cache, &step->parts[i]); p; p--) {
+            *page++ = page_at(cache, base + line);
+            line += cache->layer_bytes;
+        }
+    }
+    return RATP_OK;
+}
+
+static ratp_status upload(ratp_step *step, const struct blob *blob, struct error *err)
+{
+    ratp_cache *cache = step->cache;
+    struct backend *b = cache->backend;
+    struct frame *frame = &cache->frames[0];
+    for (uint32_t i = 0; i < CACHE_FRAMES; i++) {
+        if (b->ops->passed(b, cache->frames[i].busy)) {
+            frame = &cache->frames[i];
+            break;
+        }
+        if (cache->frames[i].busy < frame->busy)
+            frame = &cache->frames[i];
+    }
+    ratp_status status = b->ops->wait(b, frame->busy, err);
+    if (!status && frame->params.size < blob->size) {
+        struct mem grown;
+        status = b->ops->mem_alloc(b, blob->size + blob->size / 2, MEM_UPLOAD, "step plan", &grown,
+                                   err);
+        if (!status) {
+            b->ops->mem_free(b, &frame->params);
+            frame->params = grown;
+        }
+    }
+    if (status)
+        return status;
+    memcpy(frame->params.host, blob->data, blob->size);
+    step->frame = frame;
+    step->plan.params = &frame->params;
+    return RATP_OK;
+}
+
+ratp_status step_plan(ratp_step *step, struct error *err)
+{
+    ratp_cache *cache = step->cache;
+    struct backend *b = cache->backend;
+    struct work_limits limits;
+    b->ops->limits(b, &cache->shape, &limits);
+    struct blob blob = {0};
+    uint32_t offset;
+    uint32_t *rows = blob_add(&blob, step->count * sizeof *rows, &offset);
+    for (uint32_t i = 0; rows && i < step->count; i++)
+        rows[i] = step->parts[i].rows;
+    step->plan.rows = step->rows;
+    step->plan.views = step->count;
+    add_pages(step, &blob);
+    plan_chunks(&step->plan, &blob, offset, step->count, cache->shape.memory, &limits);
+    for (uint32_t c = 0; c < cache->class_count; c++) {
+        uint32_t partials = 0;
+        add_views(step, &blob, c);
+        plan_tiles(&step->classes[c], &blob, &limits, &partials);
+        if (partials > step->plan.partials)
+            step->plan.partials = partials;
+    }
+    ratp_status status = RATP_OK;
+    if (blob.failed)
+        status = fail(err, RATP_OUT_OF_MEMORY,
+                      "no host memory for the plan of %u sequences and %u new tokens", step->count,
+                      step->rows);
+    if (!status)
+        status = place_scratch(step, &blob, err);
+    if (!status)
+        status = upload(step, &blob, err);
+    blob_free(&blob);
+    return status;
+}

@@ -1,0 +1,114 @@
+#include "build.h"
+
+/* More partial rows than this for one tile cost more to merge than they save. */
+enum { MAX_SPLITS = 128 };
+
+static uint64_t tile_keys(const struct gpu_view *view, uint32_t token0, uint32_t tokens)
+{
+    uint64_t keys = 0;
+    for (uint32_t i = 0; i < view->segments; i++) {
+        uint32_t lo, hi;
+        segment_range(view, &view->segment[i], view->pos0 + token0,
+                      view->pos0 + token0 + tokens - 1, &lo, &hi);
+        keys += hi - lo;
+    }
+    return keys;
+}
+
+/* Walks the tiles of every view; both passes below share it. */
+struct walk {
+    const struct gpu_view *views;
+    uint32_t count, tile_tokens;
+    uint32_t view, token0, tokens;
+};
+
+static bool walk_next(struct walk *w)
+{
+    uint32_t next = w->token0 + w->tokens;
+    while (w->view < w->count && next >= w->views[w->view].rows) {
+        w->view++;
+        next = 0;
+    }
+    if (w->view == w->count)
+        return false;
+    uint32_t left = w->views[w->view].rows - next;
+    w->token0 = next;
+    w->tokens = left < w->tile_tokens ? left : w->tile_tokens;
+    return true;
+}
+
+/* Keys of a split such that all of them together are about `target_groups`
+ * workgroups of equal work. */
+static uint64_t split_size(uint64_t keys, const struct work_limits *limits)
+{
+    uint64_t size = (keys * limits->head_blocks + limits->target_groups - 1) /
+                    limits->target_groups;
+    return size > limits->split_keys ? size : limits->split_keys;
+}
+
+static uint32_t split_count(uint64_t keys, uint64_t size)
+{
+    uint64_t splits = keys ? (keys - 1) / size + 1 : 1;
+    return splits < MAX_SPLITS ? (uint32_t)splits : MAX_SPLITS;
+}
+
+void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_limits *limits,
+                uint32_t *partials)
+{
+    *partials = 0;
+    if (blob->failed)
+        return;
+    struct walk start = {(const void *)(blob->data + cls->views.offset), cls->views.count,
+                         limits->tile_tokens, 0, 0, 0};
+    /* A sequence with one new token is a single; a prompt's last tile may have
+     * one token and is still a tile. */
+    uint64_t tile_total = 0, single_total = 0;
+    for (struct walk w = start; walk_next(&w);) {
+        uint64_t keys = tile_keys(&w.views[w.view], w.token0, w.tokens);
+        if (w.views[w.view].rows == 1)
+            single_total += keys;
+        else
+            tile_total += keys;
+    }
+    uint64_t tile_size = split_size(tile_total, limits);
+    uint64_t single_size = split_size(single_total, limits);
+
+    uint32_t tiles = 0, singles = 0, gathers = 0;
+    for (struct walk w = start; walk_next(&w);) {
+        const struct gpu_view *view = &w.views[w.view];
+        bool single = view->rows == 1;
+        uint32_t splits = split_count(tile_keys(view, w.token0, w.tokens),
+                                      single ? single_size : tile_size);
+        *(single ? &singles : &tiles) += splits;
+        if (splits > 1)
+            gathers += w.tokens;
+    }
+    cls->tiles.count = tiles;
+    cls->singles.count = singles;
+    cls->gathers.count = gathers;
+    blob_add(blob, tiles * sizeof(struct gpu_tile), &cls->tiles.offset);
+    blob_add(blob, singles * sizeof(struct gpu_tile), &cls->singles.offset);
+    blob_add(blob, gathers * sizeof(struct gpu_gather), &cls->gathers.offset);
+    if (blob->failed)
+        return;
+
+    start.views = (const void *)(blob->data + cls->views.offset);
+    struct gpu_tile *tile = (void *)(blob->data + cls->tiles.offset);
+    struct gpu_tile *one = (void *)(blob->data + cls->singles.offset);
+    struct gpu_gather *gather = (void *)(blob->data + cls->gathers.offset);
+    for (struct walk w = start; walk_next(&w);) {
+        const struct gpu_view *view = &w.views[w.view];
+        bool single = view->rows == 1;
+        uint32_t splits = split_count(tile_keys(view, w.token0, w.tokens),
+                                      single ? single_size : tile_size);
+        struct gpu_tile **at = single ? &one : &tile;
+        for (uint32_t s = 0; s < splits; s++)
+            *(*at)++ = (struct gpu_tile){w.view, w.token0, w.tokens, s, splits, *partials};
+        if (splits == 1)
+            continue;
+        for (uint32_t i = 0; i < w.tokens; i++)
+            *gather++ = (struct gpu_gather){view->row0 + w.token0 + i, *partials + i, w.tokens,
+                                            splits};
+        *partials += splits * w.tokens;
+    }
+}

@@ -37,8 +37,8 @@ need_packages() {
 
 # What it takes to build the library and the samples.
 build_packages='gcc libc6-dev meson ninja-build pkg-config glslang-tools libvulkan-dev
-    libvulkan-volk-dev libcjson-dev'
+    libvulkan-volk-dev libcjson-dev g++ libsentencepiece-dev'
 # What the samples use when they run.
 sample_packages='python3 python3-numpy libvulkan1 mesa-vulkan-drivers'
 # What the tests need beside these.
-test_packages='g++ vulkan-validationlayers libsentencepiece-dev'
+test_packages='vulkan-validationlayers'

@@ -3,10 +3,6 @@
 # no file that a reader cannot finish in a sitting. Usage: tidy.sh ROOT
 set -u
 cd "$1" || exit 1
-if ! git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
-    echo "not a git checkout, so its files are not known"
-    exit 77
-fi
 bad=0
 complain() {
     [ -z "$2" ] && return
@@ -15,7 +11,12 @@ complain() {
     bad=1
 }
 
-texts=$(git ls-files -co --exclude-standard |
+# Without git, or without its trust in this folder, what is there and was not built.
+files() {
+    git ls-files -co --exclude-standard 2>/dev/null ||
+        find . -type f | sed 's:^\./::' | grep -v -e '^build' -e '^\.git/' -e '__pycache__'
+}
+texts=$(files |
     grep -v -e '^tests/golden/data/' -e '\.png$' -e '^LICENSE$' | while read -r f; do
         [ -f "$f" ] && echo "$f"
     done)

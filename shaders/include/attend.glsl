@@ -86,7 +86,9 @@ float logit(float product, uint view, uint token, uint query_head, uint index)
         x = SOFTCAP - 2 * SOFTCAP / (exp(2 / SOFTCAP * x) + 1); // tanh() may overflow
     if (MASK_TYPE != 0) {
         uvec2 row = plus(plus(push.mask, view, push.mask_view), token, push.mask_token);
-        x += load1(plus(row, query_head, push.mask_head), MASK_TYPE, index);
+        float hide = load1(plus(row, query_head, push.mask_head), MASK_TYPE, index);
+        // A key that the mask hides may hold anything, NaN too.
+        x = floatBitsToUint(hide) == 0xff800000u ? hide : x + hide;
     }
     return x;
 }

@@ -1,0 +1,59 @@
+/* What the attention kernels are dispatched with, and the parts of attention. */
+#ifndef RATPLUS_KERNELS_ATTEND_H
+#define RATPLUS_KERNELS_ATTEND_H
+
+#include "items.h"
+
+enum {
+    ATTEND_CONSTANTS = 22,    /* shared ones; a kernel's own follow */
+    ATTEND_OWN_CONSTANTS = 10 /* the most that a kernel adds */
+};
+
+/* As in shaders/include/attend.glsl: all of the 128 bytes that Vulkan promises. */
+struct attend_push {
+    uint64_t plan;
+    uint32_t pages, views, items;
+    uint32_t page_slots;
+    uint64_t q, o, out, lse, partial;
+    uint32_t q_head, o_head, out_head, lse_head;
+    uint32_t k_head, v_head;
+    uint32_t layer_offset;
+    uint32_t mask_view;
+    uint64_t rope_coarse, rope_fine;
+    uint64_t mask;
+    uint32_t mask_token, mask_head;
+};
+_Static_assert(sizeof(struct attend_push) == 128, "Vulkan promises no more");
+
+struct attend_kernel {
+    struct items_kernel items;
+    uint32_t constants[ATTEND_CONSTANTS + ATTEND_OWN_CONSTANTS];
+    struct attend_push push;
+};
+
+/* Fills all but the kernel's own constants, of which there are `own_count`.
+ * `k` points into itself afterwards: it must not be copied. */
+void attend_kernel_init(struct attend_kernel *k, const struct attend_args *args,
+                        const struct vk_shader *shader, const uint32_t *own, uint32_t own_count);
+
+/* The class's tiles. */
+ratp_status kernels_attend_prompt(struct backend *b, struct stream *s,
+                                  const struct attend_args *args, struct error *err);
+/* The class's singles. */
+ratp_status kernels_attend_decode(struct backend *b, struct stream *s,
+                                  const struct attend_args *args, struct error *err);
+/* Joins the splits of both; after a barrier. */
+ratp_status kernels_gather(struct backend *b, struct stream *s, const struct attend_args *args,
+                           struct error *err);
+
+/* How the decode kernel cuts its work on a device. */
+struct decode_form {
+    const struct vk_shader *shader;
+    const char *name;   /* how lanes add up */
+    const char *reason; /* why no faster way is used, or "" */
+    uint32_t heads, lanes, teams, k_blocks, v_blocks, keys;
+};
+
+struct decode_form decode_form(const struct vk_caps *caps, const struct layer_shape *shape);
+
+#endif

@@ -1,0 +1,85 @@
+/* Attention of single tokens. */
+#include "attend.h"
+
+#include <vulkan/vulkan_core.h>
+
+#include "decode_add.spv.h"
+#include "decode_shared.spv.h"
+#include "decode_shuffle.spv.h"
+
+static const struct vk_shader shared_shader = {"decode_shared", decode_shared_spv,
+                                               sizeof decode_shared_spv,
+                                               sizeof(struct attend_push)};
+static const struct vk_shader add_shader = {"decode_add", decode_add_spv, sizeof decode_add_spv,
+                                            sizeof(struct attend_push)};
+static const struct vk_shader shuffle_shader = {"decode_shuffle", decode_shuffle_spv,
+                                                sizeof decode_shuffle_spv,
+                                                sizeof(struct attend_push)};
+
+enum {
+    MAX_HEADS = 8,    /* query heads that share a read; more would spill registers */
+    GROUP_SIZE = 128, /* invocations of a workgroup on a GPU */
+    KEYS = 4          /* keys a team has in flight */
+};
+
+static uint32_t power_of_two(uint32_t n)
+{
+    uint32_t p = 1;
+    while (p < n)
+        p *= 2;
+    return p;
+}
+
+struct decode_form decode_form(const struct vk_caps *caps, const struct layer_shape *shape)
+{
+    uint32_t group = shape->query_heads / shape->kv_heads;
+    uint32_t size = shape->head_size > shape->value_size ? shape->head_size : shape->value_size;
+    uint32_t subgroup = caps->subgroup_size;
+    struct decode_form form = {
+        .heads = group < MAX_HEADS ? group : MAX_HEADS,
+        .lanes = power_of_two(groups_of(size, 8)),
+        .teams = 1,
+        .keys = KEYS,
+    };
+    if (form.lanes >= subgroup && (caps->subgroup_operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT)) {
+        form.shader = &add_shader;
+        form.name = "a subgroup for each key";
+        form.reason = "";
+        form.lanes = subgroup;
+    } else if (caps->subgroup_operations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT) {
+        form.shader = &shuffle_shader;
+        form.name = "part of a subgroup for each key";
+        form.reason = "";
+        form.lanes = form.lanes < subgroup ? form.lanes : subgroup;
+    } else if (caps->subgroup_operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT) {
+        form.shader = &add_shader;
+        form.name = "a subgroup for each key, some lanes idle";
+        form.reason = "no subgroup shuffle";
+        form.lanes = subgroup;
+    } else {
+        form.shader = &shared_shader;
+        form.name = "a workgroup for each key";
+        form.reason = "no subgroup shuffle or arithmetic";
+    }
+    if (form.shader != &shared_shader)
+        form.teams = (caps->software ? subgroup : GROUP_SIZE) / form.lanes;
+    form.k_blocks = groups_of(shape->head_size, 8 * form.lanes);
+    form.v_blocks = groups_of(shape->value_size, 8 * form.lanes);
+    return form;
+}
+
+ratp_status kernels_attend_decode(struct backend *b, struct stream *s,
+                                  const struct attend_args *args, struct error *err)
+{
+    if (args->cls->singles.count == 0)
+        return RATP_OK;
+    const struct layer_shape *shape = args->shape;
+    struct decode_form form = decode_form(vk_device_caps(kernel_device(b)), shape);
+    const uint32_t own[] = {form.heads,    form.lanes, form.teams, form.k_blocks,
+                            form.v_blocks, form.keys,  form.lanes * form.teams};
+    struct attend_kernel k;
+    attend_kernel_init(&k, args, form.shader, own, sizeof own / sizeof *own);
+    uint32_t blocks = groups_of(shape->query_heads / shape->kv_heads, form.heads);
+    return items_dispatch(s, &k.items, args->cls->singles, sizeof(struct gpu_tile),
+                          shape->kv_heads * blocks, 1, err);
+}

@@ -1,0 +1,118 @@
+/* New tokens through the memory and the rotation into the cache. */
+#include "memory.h"
+
+#include "memory_apply.spv.h"
+#include "memory_carry.spv.h"
+#include "memory_local.spv.h"
+
+static const struct vk_shader apply_shader = {"memory_apply", memory_apply_spv,
+                                              sizeof memory_apply_spv,
+                                              sizeof(struct memory_push)};
+static const struct vk_shader local_shader = {"memory_local", memory_local_spv,
+                                              sizeof memory_local_spv,
+                                              sizeof(struct memory_push)};
+static const struct vk_shader carry_shader = {"memory_carry", memory_carry_spv,
+                                              sizeof memory_carry_spv,
+                                              sizeof(struct memory_push)};
+
+/* Tokens that an invocation of the copy without memory walks along, about:
+ * enough to pay for what it does once. */
+enum { COPY_TOKENS = 8, COPY_MAX_SLICES = 64 };
+
+void memory_kernel_init(struct memory_kernel *k, const struct memory_args *args,
+                        const struct vk_shader *shader)
+{
+    const struct layer_shape *shape = args->shape;
+    const uint32_t constants[MEMORY_CONSTANTS] = {
+        shape->kv_heads,
+        shape->head_size,
+        shape->value_size,
+        (uint32_t)args->k.dtype,
+        (uint32_t)args->v.dtype,
+        shape->memory ? (uint32_t)args->f.dtype : 0,
+        (uint32_t)shape->k_dtype,
+        (uint32_t)shape->v_dtype,
+        (uint32_t)shape->rope_style,
+        shape->rope_size,
+        groups_of(shape->max_tokens, ROPE_FINE),
+        shape->k_slot,
+        shape->k_head,
+        shape->v_slot,
+        shape->v_head,
+    };
+    for (uint32_t i = 0; i < MEMORY_CONSTANTS; i++)
+        k->constants[i] = constants[i];
+    k->push = (struct memory_push){
+        .plan = args->plan->params->address,
+        .pages = args->plan->pages.offset,
+        .views = args->cls->views.offset,
+        .page_slots = shape->page_slots,
+        .k = args->k.address,
+        .v = args->v.address,
+        .f = args->f.address,
+        .carry = args->plan->carry_address,
+        .rope_coarse = shape->rope_coarse,
+        .rope_fine = shape->rope_fine,
+        .k_token = args->k.token_stride,
+        .k_head = args->k.head_stride,
+        .v_token = args->v.token_stride,
+        .v_head = args->v.head_stride,
+        .f_token = args->f.token_stride,
+        .f_head = args->f.head_stride,
+        .layer_offset = args->layer_offset,
+        .state_offset = args->state_offset,
+    };
+    k->items = (struct items_kernel){
+        .shader = shader,
+        .constants = k->constants,
+        .constant_count = MEMORY_CONSTANTS,
+        .push = &k->push,
+        .push_size = sizeof k->push,
+        .items = &k->push.items,
+    };
+}
+
+static ratp_status scan(struct stream *s, const struct memory_args *args, uint32_t x,
+                        struct error *err)
+{
+    struct memory_kernel k;
+    memory_kernel_init(&k, args, &local_shader);
+    ratp_status status =
+        items_dispatch(s, &k.items, args->plan->locals, sizeof(struct gpu_chunk), x, 1, err);
+    if (status)
+        return status;
+    vk_barrier(kernel_stream(s));
+    k.items.shader = &carry_shader;
+    status = items_dispatch(s, &k.items, args->plan->scans, sizeof(struct gpu_scan), x, 1, err);
+    vk_barrier(kernel_stream(s));
+    return status;
+}
+
+ratp_status kernels_memory(struct backend *b, struct stream *s, const struct memory_args *args,
+                           struct error *err)
+{
+    (void)b;
+    const struct layer_shape *shape = args->shape;
+    const struct plan *plan = args->plan;
+    uint32_t k_quads = shape->kv_heads * (shape->head_size / 4);
+    uint32_t v_quads = shape->kv_heads * (shape->value_size / 4);
+    uint32_t x = groups_of(k_quads, MEMORY_GROUP_SIZE), z = 1;
+    ratp_status status;
+
+    if (shape->memory && shape->head_size != shape->value_size)
+        return fail(err, RATP_INTERNAL, "memory with head_size %u and value_size %u",
+                    shape->head_size, shape->value_size);
+    if (shape->memory && plan->locals.count > 0) {
+        status = scan(s, args, x, err);
+        if (status)
+            return status;
+    }
+    if (!shape->memory && plan->chunks.count > 0) {
+        x = groups_of(k_quads + v_quads, MEMORY_GROUP_SIZE);
+        z = groups_of(plan->rows, plan->chunks.count * COPY_TOKENS);
+        z = z < COPY_MAX_SLICES ? z : COPY_MAX_SLICES;
+    }
+    struct memory_kernel apply;
+    memory_kernel_init(&apply, args, &apply_shader);
+    return items_dispatch(s, &apply.items, plan->chunks, sizeof(struct gpu_chunk), x, z, err);
+}

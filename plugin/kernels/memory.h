@@ -1,0 +1,29 @@
+/* What the kernels that fill the cache are dispatched with. */
+#ifndef RATPLUS_KERNELS_MEMORY_H
+#define RATPLUS_KERNELS_MEMORY_H
+
+#include "items.h"
+
+enum { MEMORY_GROUP_SIZE = 64, MEMORY_CONSTANTS = 15 };
+
+/* As in shaders/include/memory.glsl. */
+struct memory_push {
+    uint64_t plan;
+    uint32_t pages, views, items;
+    uint32_t page_slots;
+    uint64_t k, v, f, carry, rope_coarse, rope_fine;
+    uint32_t k_token, k_head, v_token, v_head, f_token, f_head;
+    uint32_t layer_offset, state_offset;
+};
+
+struct memory_kernel {
+    struct items_kernel items;
+    uint32_t constants[MEMORY_CONSTANTS];
+    struct memory_push push;
+};
+
+/* `k` points into itself afterwards: it must not be copied. */
+void memory_kernel_init(struct memory_kernel *k, const struct memory_args *args,
+                        const struct vk_shader *shader);
+
+#endif

@@ -1,0 +1,314 @@
+// Attention of one query token: HEADS query heads of a key/value head share
+// each read of K and V. LANES neighbouring invocations own a key: each holds
+// blocks of 8 channels of the queries and of the sums in registers. The teams
+// of a workgroup take neighbouring parts of the split's keys and are joined at
+// the end; splits are joined by merge.comp.
+//
+// REDUCE says how the lanes of a team add up: 0 through shared memory (a
+// workgroup is one team then), 1 a subgroup is one team, 2 teams are parts
+// of a subgroup.
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#if REDUCE > 0
+#extension GL_KHR_shader_subgroup_basic : require
+#endif
+#if REDUCE == 1
+#extension GL_KHR_shader_subgroup_arithmetic : require
+#endif
+#if REDUCE == 2
+#extension GL_KHR_shader_subgroup_shuffle : require
+#endif
+
+#include "attend.glsl"
+
+layout(constant_id = 22) const uint HEADS = 1;
+layout(constant_id = 23) const uint LANES = 16;
+layout(constant_id = 24) const uint TEAMS = 1;
+layout(constant_id = 25) const uint K_BLOCKS = 1; // blocks of 8 channels a lane holds
+layout(constant_id = 26) const uint V_BLOCKS = 1;
+layout(constant_id = 27) const uint KEYS = 4; // keys a team has in flight
+layout(local_size_x_id = 28) in; // LANES * TEAMS
+
+const uint HEAD_BLOCKS = (GROUP + HEADS - 1) / HEADS;
+
+vec4 query[HEADS * K_BLOCKS * 2];
+vec4 sum[HEADS * V_BLOCKS * 2];
+float maximum[HEADS], total[HEADS];
+
+#if REDUCE == 0
+shared float lane_part[LANES];
+#endif
+shared vec2 team_stats[TEAMS * HEADS];
+shared vec4 team_sum[TEAMS > 1 ? TEAMS * LANES * 2 : 1];
+
+uint local_index()
+{
+#if REDUCE > 0
+    return gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
+#else
+    return gl_LocalInvocationIndex;
+#endif
+}
+
+// The sum over a team's lanes, given to all of them.
+float team_add(float x, uint lane)
+{
+#if REDUCE == 2
+    [[unroll]] for (uint other = LANES / 2; other > 0; other /= 2)
+        x += subgroupShuffleXor(x, other);
+    return x;
+#elif REDUCE == 1
+    return subgroupAdd(x);
+#else
+    lane_part[lane] = x;
+    barrier();
+    float all = 0;
+    for (uint i = 0; i < LANES; i++)
+        all += lane_part[i];
+    barrier();
+    return all;
+#endif
+}
+
+uint block_channel(uint block, uint lane)
+{
+    return (block * LANES + lane) * 8;
+}
+
+void load_queries(uint row, uint t, uint head0, uint heads, uint lane)
+{
+    Rope rope = attend_rope();
+    [[unroll]] for (uint b = 0; b < K_BLOCKS; b++) {
+        uint c = block_channel(b, lane);
+        [[unroll]] for (uint part = 0; part < 2; part++) {
+            bool there = c < HEAD_SIZE;
+            uint at = there ? c + part * 4 : 0;
+            Turn first = rope_turn2(rope, t, at);
+            Turn second = rope_turn2(rope, t, at + 2);
+            [[unroll]] for (uint h = 0; h < HEADS; h++) {
+                uvec2 from = query_row(row, head0 + min(h, heads - 1));
+                vec4 x = vec4(load2_turned(from, Q_TYPE, at, first),
+                              load2_turned(from, Q_TYPE, at + 2, second));
+                query[(h * K_BLOCKS + b) * 2 + part] = there ? x * SCALE : vec4(0);
+            }
+        }
+    }
+}
+
+// Where a team is among its keys: a run is as many of them as lie in one page.
+struct Run {
+    uvec2 k, v;           // rows of the first key
+    uint k_step, v_step;  // bytes to the next key's
+    uint keys;
+    uint pos;
+};
+
+Run find_run(Segment segment, uint key, uint end, uint kv_head)
+{
+    Run run;
+    uint slot = key_slot(segment, key);
+    uint until_wrap = segment.slot_ring == 0 ? 0xffffffffu : segment.slot_ring - slot;
+    uint page = min(slot / push.page_slots, segment.pages - 1);
+    uint within = slot % push.page_slots;
+    uint room = min(push.page_slots - within, until_wrap);
+    uint step = max(segment.slot_step, 1);
+    run.keys = min((room - 1) / step + 1, end - key);
+    run.pos = key_pos(segment, key);
+    Page base = Pages(plus(push.plan, push.pages)).at[segment.page0 + page];
+    uint layer = segment.layered != 0 ? push.layer_offset : 0;
+    run.k = plus(plus(plus(to_uvec2(base.k), layer), within, K_SLOT), kv_head, push.k_head);
+    run.v = plus(plus(plus(to_uvec2(base.v), layer), within, V_SLOT), kv_head, push.v_head);
+    run.k_step = segment.slot_step * K_SLOT;
+    run.v_step = segment.slot_step * V_SLOT;
+    return run;
+}
+
+// KEYS keys from number `first` of a run on: those past its end are read as its
+// last one and not seen.
+void attend_keys(Run run, uint first, View view, Segment segment, uint view_index, uint token,
+                 uint head0, uint heads, uint lane)
+{
+    float score[KEYS * HEADS];
+    bool seen[KEYS];
+    uint t = view.pos0 + token;
+    [[unroll]] for (uint j = 0; j < KEYS; j++) {
+        uint n = min(first + j, run.keys - 1);
+        uvec2 k = plus(run.k, n, run.k_step);
+        seen[j] = first + j < run.keys;
+        if (segment.windowed != 0)
+            seen[j] = seen[j] && segment_attends(view, segment, t, run.pos + n * segment.pos_step);
+        [[unroll]] for (uint h = 0; h < HEADS; h++)
+            score[j * HEADS + h] = 0;
+        [[unroll]] for (uint b = 0; b < K_BLOCKS; b++) {
+            uint c = block_channel(b, lane);
+            vec4 x, y;
+            load8(k, K_TYPE, c < HEAD_SIZE ? c : 0, x, y);
+            [[unroll]] for (uint h = 0; h < HEADS; h++) {
+                uint q = (h * K_BLOCKS + b) * 2;
+                score[j * HEADS + h] += dot(query[q], x) + dot(query[q + 1], y);
+            }
+        }
+    }
+    [[unroll]] for (uint h = 0; h < HEADS; h++) {
+        float top = maximum[h];
+        [[unroll]] for (uint j = 0; j < KEYS; j++) {
+            uint n = min(first + j, run.keys - 1);
+            float x = team_add(score[j * HEADS + h], lane);
+            x = logit(x, view_index, token, head0 + min(h, heads - 1),
+                      run.pos + n * segment.pos_step);
+            score[j * HEADS + h] = x;
+            top = seen[j] ? max(top, x) : top;
+        }
+        float shrink = exp(maximum[h] - top);
+        maximum[h] = top;
+        total[h] *= shrink;
+        [[unroll]] for (uint i = 0; i < V_BLOCKS * 2; i++)
+            sum[h * V_BLOCKS * 2 + i] *= shrink;
+        [[unroll]] for (uint j = 0; j < KEYS; j++) {
+            float weight = seen[j] ? exp(score[j * HEADS + h] - top) : 0;
+            score[j * HEADS + h] = weight;
+            total[h] += weight;
+        }
+    }
+    [[unroll]] for (uint j = 0; j < KEYS; j++) {
+        uvec2 v = plus(run.v, min(first + j, run.keys - 1), run.v_step);
+        [[unroll]] for (uint b = 0; b < V_BLOCKS; b++) {
+            uint c = block_channel(b, lane);
+            vec4 x, y;
+            load8(v, V_TYPE, c < VALUE_SIZE ? c : 0, x, y);
+            [[unroll]] for (uint h = 0; h < HEADS; h++) {
+                float weight = score[j * HEADS + h];
+                // What a hidden key holds may be no number.
+                bool hidden = MASK_TYPE != 0 && !(weight > 0);
+                sum[(h * V_BLOCKS + b) * 2] += hidden ? vec4(0) : weight * x;
+                sum[(h * V_BLOCKS + b) * 2 + 1] += hidden ? vec4(0) : weight * y;
+            }
+        }
+    }
+}
+
+// Joins the teams: afterwards team 0 has everything.
+void join_teams(uint team, uint lane)
+{
+    if (lane == 0)
+        [[unroll]] for (uint h = 0; h < HEADS; h++)
+            team_stats[team * HEADS + h] = vec2(maximum[h], total[h]);
+    barrier();
+    [[unroll]] for (uint h = 0; h < HEADS; h++) {
+        float top = NOTHING, all = 0;
+        for (uint i = 0; i < TEAMS; i++)
+            top = max(top, team_stats[i * HEADS + h].x);
+        for (uint i = 0; i < TEAMS; i++)
+            all += exp(team_stats[i * HEADS + h].x - top) * team_stats[i * HEADS + h].y;
+        float shrink = exp(maximum[h] - top);
+        maximum[h] = top;
+        total[h] = all;
+        [[unroll]] for (uint b = 0; b < V_BLOCKS; b++) {
+            uint s = (h * V_BLOCKS + b) * 2;
+            uint at = (team * LANES + lane) * 2;
+            team_sum[at] = sum[s] * shrink;
+            team_sum[at + 1] = sum[s + 1] * shrink;
+            barrier();
+            if (team == 0) {
+                vec4 x = vec4(0), y = vec4(0);
+                for (uint i = 0; i < TEAMS; i++) {
+                    x += team_sum[(i * LANES + lane) * 2];
+                    y += team_sum[(i * LANES + lane) * 2 + 1];
+                }
+                sum[s] = x;
+                sum[s + 1] = y;
+            }
+            barrier();
+        }
+    }
+}
+
+void store_results(Tile tile, uint row, uint head0, uint heads, uint lane)
+{
+    [[unroll]] for (uint h = 0; h < HEADS; h++) {
+        if (h >= heads)
+            break;
+        uvec2 part = partial_row(tile.partial + tile.split, head0 + h);
+        float factor = total[h] > 0 ? 1 / total[h] : 0;
+        [[unroll]] for (uint b = 0; b < V_BLOCKS; b++) {
+            uint c = block_channel(b, lane);
+            if (c >= VALUE_SIZE)
+                break;
+            [[unroll]] for (uint i = 0; i < 2; i++) {
+                vec4 x = sum[(h * V_BLOCKS + b) * 2 + i];
+                uint at = c + 4 * i;
+                if (tile.splits == 1) {
+                    store_out(row, head0 + h, at, x.xy * factor);
+                    store_out(row, head0 + h, at + 2, x.zw * factor);
+                } else {
+                    store2(part, F32, at, x.xy);
+                    store2(part, F32, at + 2, x.zw);
+                }
+            }
+        }
+        if (lane == 0) {
+            if (tile.splits == 1)
+                store_lse(row, head0 + h, maximum[h], total[h]);
+            else
+                store2(part, F32, VALUE_SIZE, vec2(maximum[h], total[h]));
+        }
+    }
+}
+
+void main()
+{
+    uint index = local_index();
+    uint lane = index % LANES, team = index / LANES;
+    uint kv_head = gl_WorkGroupID.x / HEAD_BLOCKS;
+    uint group0 = gl_WorkGroupID.x % HEAD_BLOCKS * HEADS;
+    uint head0 = kv_head * GROUP + group0;
+    uint heads = min(GROUP - group0, HEADS);
+
+    Tile tile = Tiles(plus(push.plan, push.items)).at[gl_WorkGroupID.y];
+    View view = load_view(tile.view);
+    uint row = view.row0 + tile.token0;
+    uint t = view.pos0 + tile.token0;
+    uint segments = min(view.segments, PLAN_SEGMENTS);
+
+    load_queries(row, t, head0, heads, lane);
+    [[unroll]] for (uint i = 0; i < HEADS * V_BLOCKS * 2; i++)
+        sum[i] = vec4(0);
+    [[unroll]] for (uint h = 0; h < HEADS; h++) {
+        maximum[h] = NOTHING;
+        total[h] = 0;
+    }
+
+    uint keys = 0;
+    for (uint s = 0; s < segments; s++) {
+        uvec2 range = segment_range(view, load_segment(tile.view, s), t, t);
+        keys += range.y - range.x;
+    }
+    // This split's part of all keys, and this team's part of that: [from, to).
+    uint share = (keys + tile.splits - 1) / tile.splits;
+    uint from = min(share * tile.split, keys);
+    uint to = min(from + share, keys);
+    share = (to - from + TEAMS - 1) / TEAMS;
+    from = min(from + share * team, to);
+    to = min(from + share, to);
+
+    for (uint s = 0; s < segments; s++) {
+        Segment segment = load_segment(tile.view, s);
+        uvec2 range = segment_range(view, segment, t, t);
+        uint length = range.y - range.x;
+        uint key = range.x + min(from, length), end = range.x + min(to, length);
+        while (key < end) {
+            Run run = find_run(segment, key, end, kv_head);
+            for (uint i = 0; i < run.keys; i += KEYS)
+                attend_keys(run, i, view, segment, tile.view, tile.token0, head0, heads, lane);
+            key += run.keys;
+        }
+        from -= min(from, length);
+        to -= min(to, length);
+    }
+
+    if (TEAMS > 1)
+        join_teams(team, lane);
+    if (team == 0)
+        store_results(tile, row, head0, heads, lane);
+}

@@ -89,10 +89,10 @@ static void make_segments(const struct scene_sequence *q, bool layered, struct g
     window.pages = q->old_ring.pages;
     window.slot0 = window0 % q->old_slots;
     window.slot_ring = q->old_slots;
-    if (q->new_ring)
+    if (q->lined)
         window.keys = q->pos0 - window0;
     add_segment(view, window);
-    if (q->new_ring)
+    if (q->lined)
         add_segment(view, (struct gpu_segment){.page0 = q->line.page0, .pages = q->line.pages,
                                                .pos0 = q->pos0, .pos_step = 1, .slot_step = 1,
                                                .keys = q->rows, .windowed = 1});

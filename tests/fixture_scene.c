@@ -174,16 +174,19 @@ static void make_sequence(struct scene *s, struct scene_sequence *q)
         return;
     }
     q->kept = take_pages(s, q->dilation ? kept_index(end, q->sinks, q->dilation) + 1 : q->sinks);
-    q->old_ring = take_pages(s, q->window + 1);
+    q->old_ring = take_pages(s, q->window + 1 + random_in(r, 0, 40));
     q->old_slots = q->old_ring.pages * s->shape.page_slots;
     q->ring = q->old_ring;
     q->ring_slots = q->old_slots;
-    q->new_ring = q->rows > 1 || random_chance(r, 30);
+    /* New tokens must not overwrite what the first of them still sees. */
+    q->new_ring = random_chance(r, 30) || q->rows > q->ring_slots - q->window;
+    q->lined = q->new_ring || q->rows > 1;
     if (q->new_ring) {
         q->ring = take_pages(s, q->window + 1 + random_in(r, 0, 40));
         q->ring_slots = q->ring.pages * s->shape.page_slots;
-        q->line = take_pages(s, q->rows);
     }
+    if (q->lined)
+        q->line = take_pages(s, q->rows);
 }
 
 /* Every page gets a place, in shuffled order. */
@@ -256,7 +259,7 @@ void scene_put(const struct scene *s, uint8_t *image, const struct scene_sequenc
         put_slot(s, image, q->old_ring, position % q->old_slots, k, v);
     if (fresh && position + q->ring_slots >= end)
         put_slot(s, image, q->ring, position % q->ring_slots, k, v);
-    if (fresh && q->new_ring)
+    if (fresh && q->lined)
         put_slot(s, image, q->line, position - q->pos0, k, v);
 }
 

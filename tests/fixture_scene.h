@@ -16,6 +16,7 @@ struct scene_sequence {
     uint32_t row0, rows, pos0;
     bool everything; /* slot = position in `line`; else kept, ring and line */
     bool new_ring;   /* the ring changes: past tokens are moved */
+    bool lined;      /* new tokens are read from `line`, not from the ring */
     uint32_t sinks, dilation, window; /* dense: dilation 1 */
     uint32_t ring_slots, old_slots;
     struct scene_run kept, ring, old_ring, line;

@@ -1,0 +1,215 @@
+/* What the files of the Vulkan layer share. */
+#ifndef RATPLUS_VULKAN_INTERNAL_H
+#define RATPLUS_VULKAN_INTERNAL_H
+
+#include <volk.h>
+
+#include "import.h"
+#include "ranges.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* ---- Loader ---------------------------------------------------------------- */
+
+/* Functions of one instance. volk's globals hold one instance only, and a host
+ * brings its own, so they are never used for these. */
+#define VK_INSTANCE_CALLS(X)                                                                      \
+    X(DestroyInstance)                                                                            \
+    X(EnumeratePhysicalDevices)                                                                   \
+    X(EnumerateDeviceExtensionProperties)                                                         \
+    X(GetPhysicalDeviceProperties)                                                                \
+    X(GetPhysicalDeviceProperties2)                                                               \
+    X(GetPhysicalDeviceFeatures2)                                                                 \
+    X(GetPhysicalDeviceMemoryProperties2)                                                         \
+    X(GetPhysicalDeviceQueueFamilyProperties)                                                     \
+    X(CreateDevice)                                                                               \
+    X(GetDeviceProcAddr)
+
+struct vk_calls {
+#define MEMBER(name) PFN_vk##name name;
+    VK_INSTANCE_CALLS(MEMBER)
+#undef MEMBER
+    /* NULL without VK_EXT_debug_utils. */
+    PFN_vkCreateDebugUtilsMessengerEXT CreateDebugUtilsMessengerEXT;
+    PFN_vkDestroyDebugUtilsMessengerEXT DestroyDebugUtilsMessengerEXT;
+    PFN_vkSetDebugUtilsObjectNameEXT SetDebugUtilsObjectNameEXT;
+};
+
+/* The system loader's entry point; NULL when there is none. */
+PFN_vkGetInstanceProcAddr vk_loader(void);
+/* False when a function is missing; `*missing` names it. */
+bool vk_calls_load(struct vk_calls *calls, PFN_vkGetInstanceProcAddr get, VkInstance instance,
+                   const char **missing);
+void vk_device_table_load(struct VolkDeviceTable *table, const struct vk_calls *calls,
+                          VkDevice device);
+
+/* ---- Physical devices -------------------------------------------------------- */
+
+struct vk_physical {
+    VkPhysicalDevice handle;
+    struct ratp_device_info info;
+    struct vk_caps caps;
+    uint32_t queue_family;
+    bool host_import, memory_budget, full_subgroups;
+    uint64_t import_alignment;
+    uint64_t max_allocation;
+    uint8_t cache_uuid[VK_UUID_SIZE];
+    VkPhysicalDeviceMemoryProperties memory;
+    uint32_t compute_families[8]; /* every family with compute */
+    uint32_t compute_family_count;
+};
+
+/* Everything the device offers. Never fails: what is missing makes it unusable. */
+void vk_physical_query(const struct vk_calls *calls, VkPhysicalDevice handle,
+                       struct vk_physical *out);
+/* Makes info.features follow the other members. */
+void vk_physical_summarise(struct vk_physical *p);
+/* Drops what a host did not enable; false, with the name, when that was required. */
+bool vk_physical_restrict(struct vk_physical *p, const struct ratp_vulkan_device *host,
+                          const char **missing);
+
+/* Feature structs for vkCreateDevice, chained from `features`. */
+struct vk_enabled {
+    VkPhysicalDeviceFeatures2 features;
+    VkPhysicalDeviceBufferDeviceAddressFeatures address;
+    VkPhysicalDeviceTimelineSemaphoreFeatures timeline;
+    VkPhysicalDevice16BitStorageFeatures storage;
+    VkPhysicalDeviceShaderFloat16Int8Features float16;
+    VkPhysicalDeviceSubgroupSizeControlFeaturesEXT subgroup;
+    VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dot;
+    const char *extensions[8];
+    uint32_t extension_count;
+};
+void vk_enabled_fill(struct vk_enabled *e, const struct vk_physical *p);
+
+struct vk_instance {
+    struct log log;
+    VkInstance handle;
+    PFN_vkGetInstanceProcAddr get;
+    struct vk_calls calls;
+    VkDebugUtilsMessengerEXT messenger;
+    struct vk_physical *physical;
+    uint32_t physical_count;
+};
+
+/* ---- Device -------------------------------------------------------------------- */
+
+struct vk_block;
+struct vk_piece;
+struct vk_pipeline;
+struct vk_layout;
+
+enum { VK_STAGING_BYTES = 4 << 20 };
+
+struct vk_device {
+    struct log log;
+    struct vk_physical physical;
+    PFN_vkGetInstanceProcAddr get;
+    VkInstance instance;
+    struct vk_calls calls;
+    struct VolkDeviceTable vk;
+    VkDevice handle;
+    bool imported;
+    struct vk_enabled enabled; /* of own devices */
+    VkQueue queue;
+    uint32_t queue_index;
+    void (*lock_queue)(void *user);
+    void (*unlock_queue)(void *user);
+    void *queue_user;
+
+    atomic_bool lost;
+    VkSemaphore timeline;
+    _Atomic ticket submitted; /* newest ticket */
+    _Atomic ticket completed; /* newest one known to have passed */
+    pthread_mutex_t queue_lock; /* of vkQueueSubmit and of the two below */
+    ticket own;      /* newest ticket of work that we submitted ourselves */
+    ticket external; /* the next submission waits for this one; 0: none */
+
+    pthread_mutex_t lock; /* of streams and memory, below */
+    struct vk_stream *open;    /* begun, oldest first */
+    struct vk_stream *retired; /* submitted */
+    struct vk_stream *idle;
+    uint64_t serial; /* counts streams as they begin */
+    struct vk_block *blocks;
+    struct vk_piece *freed, **freed_tail; /* waiting for their last use */
+    uint64_t budget, allocated, used;
+    uint32_t block_count, piece_count;
+
+    pthread_mutex_t pipeline_lock;
+    VkPipelineCache pipeline_cache;
+    struct vk_pipeline **pipelines; /* hash table */
+    uint32_t pipeline_count, pipeline_room;
+    struct vk_layout *layouts;
+
+    pthread_mutex_t transfer_lock; /* of the staging memory */
+    struct mem staging_up, staging_down;
+};
+
+/* Turns a failed Vulkan call into a status; a lost device stays lost. */
+ratp_status vk_failed(struct vk_device *d, VkResult result, const char *call, struct error *err);
+const char *vk_result_name(VkResult result);
+/* RATP_DEVICE_LOST when it is. */
+ratp_status vk_alive(struct vk_device *d, struct error *err);
+void vk_name(struct vk_device *d, VkObjectType type, uint64_t handle, const char *name);
+
+/* `status = ...; goto error` when a Vulkan call fails. Needs the locals `d`,
+ * `err` and `status`, and the label. */
+#define VK_TRY(call, name)                                                                        \
+    do {                                                                                          \
+        VkResult vk_try_ = (call);                                                                \
+        if (vk_try_ != VK_SUCCESS) {                                                              \
+            status = vk_failed(d, vk_try_, name, err);                                            \
+            goto error;                                                                           \
+        }                                                                                         \
+    } while (0)
+
+/* ---- Memory ---------------------------------------------------------------------- */
+
+/* Frees what nothing uses any more. With d->lock held. */
+void vk_collect_locked(struct vk_device *d);
+void vk_memory_fini(struct vk_device *d);
+/* Whether reading through the mapped address is fast. */
+bool vk_mem_cached(const struct mem *m);
+
+/* ---- Streams ---------------------------------------------------------------------- */
+
+enum { VK_PUSH_MAX = 128 };
+
+struct vk_part {
+    VkCommandBuffer commands;
+    struct ratp_vulkan_point wait, signal; /* semaphore NULL: none */
+};
+
+struct vk_stream {
+    struct vk_device *device;
+    struct vk_stream *next;
+    uint64_t serial;
+    ticket ticket;       /* once submitted */
+    VkCommandPool pool;
+    struct vk_part *parts; /* command buffers are kept when the stream is recycled */
+    uint32_t part_count, part_room, part_made;
+    VkCommandBuffer commands; /* being recorded */
+    bool attached;
+    bool dirty;    /* something was recorded since the last barrier */
+    bool recorded; /* something was recorded since the part began */
+    VkPipeline bound;
+};
+
+void vk_streams_fini(struct vk_device *d);
+/* Moves finished streams back to the idle list. With d->lock held. */
+void vk_streams_recycle_locked(struct vk_device *d);
+/* For vk_dispatch and copies: RATP_DEVICE_LOST early. */
+ratp_status vk_stream_ready(struct vk_stream *s, struct error *err);
+
+/* ---- Pipelines ---------------------------------------------------------------------- */
+
+ratp_status vk_pipelines_init(struct vk_device *d, struct error *err);
+void vk_pipelines_fini(struct vk_device *d);
+ratp_status vk_pipeline_get(struct vk_device *d, const struct vk_shader *shader,
+                            const uint32_t *constants, uint32_t count, VkPipeline *pipeline,
+                            VkPipelineLayout *layout, struct error *err);
+
+void vk_transfer_fini(struct vk_device *d);
+
+#endif

@@ -110,6 +110,34 @@ static ratp_status fill_zero(struct backend *b, struct stream *s, const struct m
     return leave(s, vk_fill_zero(kernel_stream(s), m, offset, size, err));
 }
 
+static ratp_status move(struct backend *b, struct stream *s, const struct memory_args *args,
+                        struct error *err)
+{
+    enter(s);
+    return leave(s, kernels_move(b, s, args, err));
+}
+
+static ratp_status memory(struct backend *b, struct stream *s, const struct memory_args *args,
+                          struct error *err)
+{
+    enter(s);
+    return leave(s, kernels_memory(b, s, args, err));
+}
+
+static ratp_status attend(struct backend *b, struct stream *s, const struct attend_args *args,
+                          struct error *err)
+{
+    enter(s);
+    return leave(s, kernels_attend(b, s, args, err));
+}
+
+static ratp_status merge(struct backend *b, struct stream *s, const struct merge_args *args,
+                         struct error *err)
+{
+    enter(s);
+    return leave(s, kernels_merge(b, s, args, err));
+}
+
 static void info(struct backend *b, struct ratp_device_info *out)
 {
     vk_device_info(kernel_device(b), out);
@@ -130,6 +158,11 @@ static const struct backend_ops ops = {
     .latest = latest,
     .copy = copy,
     .fill_zero = fill_zero,
+    .move = move,
+    .memory = memory,
+    .attend = attend,
+    .merge = merge,
+    .limits = kernels_limits,
     .info = info,
 };
 

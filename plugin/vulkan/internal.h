@@ -2,6 +2,9 @@
 #ifndef RATPLUS_VULKAN_INTERNAL_H
 #define RATPLUS_VULKAN_INTERNAL_H
 
+/* Not <vulkan/vulkan.h>: the folder of the same name would be found first. */
+#define VK_NO_PROTOTYPES
+#define VOLK_VULKAN_H_PATH <vulkan/vulkan_core.h>
 #include <volk.h>
 
 #include "import.h"

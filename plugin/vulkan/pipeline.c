@@ -31,7 +31,7 @@ static uint32_t hash_bytes(uint32_t hash, const void *data, size_t size)
     return hash;
 }
 
-enum { HASH_START = 0x811c9dc5 };
+static const uint32_t hash_start = 0x811c9dc5;
 
 ratp_status vk_pipelines_init(struct vk_device *d, struct error *err)
 {
@@ -166,7 +166,7 @@ static ratp_status get_locked(struct vk_device *d, const struct vk_shader *shade
                               const uint32_t *constants, uint32_t count, struct vk_pipeline **out,
                               struct error *err)
 {
-    uint32_t hash = hash_bytes(HASH_START, &shader, sizeof shader);
+    uint32_t hash = hash_bytes(hash_start, &shader, sizeof shader);
     hash = hash_bytes(hash, constants, count * sizeof *constants);
     for (struct vk_pipeline *p = d->pipelines[hash % d->pipeline_room]; p; p = p->next) {
         if (p->hash == hash && p->shader == shader && p->count == count &&
@@ -242,7 +242,7 @@ ratp_status vk_pipeline_cache_save(struct vk_device *d, void *data, size_t *size
         VK_TRY(d->vk.vkGetPipelineCacheData(d->handle, d->pipeline_cache, &bytes, to),
                "vkGetPipelineCacheData");
         header.size = bytes;
-        header.checksum = hash_bytes(HASH_START, to, bytes);
+        header.checksum = hash_bytes(hash_start, to, bytes);
         memcpy(data, &header, sizeof header);
     }
 error:
@@ -264,7 +264,7 @@ static ratp_status check_saved(const struct vk_device *d, const void *data, size
     if (header.size != size - sizeof header)
         return fail(err, RATP_PARSE_ERROR, "pipeline cache: %zu bytes, its header says %llu", size,
                     (unsigned long long)header.size + sizeof header);
-    if (header.checksum != hash_bytes(HASH_START, bytes, size - sizeof header))
+    if (header.checksum != hash_bytes(hash_start, bytes, size - sizeof header))
         return fail(err, RATP_PARSE_ERROR, "pipeline cache: the checksum does not match");
     memcpy(&driver, bytes, sizeof driver);
     if (driver.headerVersion != VK_PIPELINE_CACHE_HEADER_VERSION_ONE ||

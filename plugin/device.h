@@ -6,6 +6,7 @@
 #include "object.h"
 
 struct vk_instance; /* plugin/vulkan */
+struct staging;     /* staging.h */
 
 struct ratp_instance {
     struct object object;
@@ -18,13 +19,43 @@ struct ratp_device {
     ratp_instance *instance;
     struct backend *backend;
     bool reference; /* the plain C backend; else backend is plugin/kernels' */
+    pthread_mutex_t staging_lock;
+    struct staging *staging; /* those that no call uses now */
 };
 
 struct ratp_buffer {
     struct object object;
     ratp_device *device;
     struct mem mem;
-    bool imported; /* not freed by us */
+    bool imported; /* the memory is the host's; freeing `mem` only forgets it */
 };
+
+/* Checked by the caller: handles and struct sizes; everything else here. */
+ratp_status instance_open(const struct ratp_instance_params *params, ratp_instance **out,
+                          struct error *err);
+ratp_status instance_close(ratp_instance *instance, struct error *err);
+
+/* Vulkan devices in the drivers' order, then the reference device. */
+uint32_t device_list_size(const ratp_instance *instance);
+/* Fills a full struct. */
+ratp_status device_list_info(const ratp_instance *instance, uint32_t index,
+                             struct ratp_device_info *info, struct error *err);
+/* The device that ratp_device_params.name means. */
+ratp_status device_choose(const ratp_instance *instance, const char *name, uint32_t *index,
+                          struct error *err);
+ratp_status device_start(ratp_instance *instance, uint32_t index, uint64_t budget,
+                         ratp_device **out, struct error *err);
+/* A handle over a backend, which belongs to it from then on; on failure the
+ * backend stays the caller's. */
+ratp_status device_adopt(ratp_instance *instance, struct backend *backend, bool reference,
+                         ratp_device **out, struct error *err);
+ratp_status device_stop(ratp_device *device, struct error *err);
+
+ratp_status buffer_open(ratp_device *device, const struct ratp_buffer_params *params,
+                        ratp_buffer **out, struct error *err);
+/* A handle over memory of the device; on failure `mem` stays the caller's. */
+ratp_status buffer_adopt(ratp_device *device, const struct mem *mem, bool imported,
+                         ratp_buffer **out, struct error *err);
+void buffer_close(ratp_buffer *buffer);
 
 #endif

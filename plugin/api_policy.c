@@ -1,0 +1,107 @@
+/* Policies. */
+#include "api.h"
+
+#include "policy.h"
+
+#include <stdlib.h>
+
+static ratp_status policy_open(ratp_instance *instance, ratp_policy **out, struct error *err)
+{
+    ratp_policy *policy = calloc(1, sizeof *policy);
+    if (!policy)
+        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for a policy");
+    object_init(&policy->object, OBJECT_POLICY);
+    policy->instance = instance;
+    atomic_fetch_add(&instance->object.children, 1);
+    *out = policy;
+    return RATP_OK;
+}
+
+static void policy_close(ratp_policy *policy)
+{
+    atomic_fetch_sub(&policy->instance->object.children, 1);
+    object_fini(&policy->object);
+    free(policy->rules);
+    free(policy);
+}
+
+ratp_status api_policy_create(ratp_instance *instance, ratp_policy **out)
+{
+    struct error err = {""};
+    ratp_status status = api_not_null(out, "out", &err);
+    if (!status) {
+        *out = NULL;
+        status = object_check(instance, OBJECT_INSTANCE, "instance", &err);
+    }
+    if (!status)
+        status = policy_open(instance, out, &err);
+    return api_return(instance, status, &err);
+}
+
+ratp_status api_policy_from_json(ratp_instance *instance, const char *text, size_t size,
+                                 ratp_policy **out)
+{
+    struct error err = {""};
+    ratp_policy *policy = NULL;
+    ratp_status status = api_not_null(out, "out", &err);
+    if (!status) {
+        *out = NULL;
+        status = object_check(instance, OBJECT_INSTANCE, "instance", &err);
+    }
+    if (!status)
+        status = api_not_null(text, "text", &err);
+    if (!status)
+        status = policy_open(instance, &policy, &err);
+    if (!status)
+        status = policy_parse(text, size, policy, &err);
+    if (!status)
+        *out = policy;
+    else if (policy)
+        policy_close(policy);
+    return api_return(instance, status, &err);
+}
+
+ratp_status api_policy_set(ratp_policy *policy, struct ratp_range layers,
+                           struct ratp_range kv_heads, const struct ratp_variant *variant)
+{
+    struct error err = {""};
+    struct variant v;
+    ratp_status status = object_check(policy, OBJECT_POLICY, "policy", &err);
+    if (!status)
+        status = api_not_null(variant, "variant", &err);
+    if (!status)
+        status = variant_from_public(variant, "variant", &v, &err);
+    if (!status)
+        status = policy_add(policy, layers, kv_heads, &v, &err);
+    return api_return(policy, status, &err);
+}
+
+ratp_status api_policy_to_json(const ratp_policy *policy, char *text, size_t size,
+                               size_t *needed)
+{
+    struct error err = {""};
+    ratp_status status = object_check(policy, OBJECT_POLICY, "policy", &err);
+    if (!status && !text && size > 0)
+        status = fail(&err, RATP_INVALID_ARGUMENT, "text is NULL and size is %zu", size);
+    if (!status) {
+        size_t length = policy_print(policy, text, size);
+        if (needed)
+            *needed = length;
+    }
+    return api_return(policy, status, &err);
+}
+
+ratp_status api_policy_destroy(ratp_policy **policy)
+{
+    struct error err = {""};
+    if (!policy)
+        return RATP_INVALID_ARGUMENT;
+    if (!*policy)
+        return RATP_OK;
+    ratp_status status = object_check(*policy, OBJECT_POLICY, "*policy", &err);
+    if (status)
+        return api_return(*policy, status, &err);
+    policy_close(*policy);
+    *policy = NULL;
+    return RATP_OK;
+}

@@ -24,10 +24,10 @@ VkBuffer vk_mem_buffer(const struct mem *m);
  * recorded of its own before is submitted, and all of the device's own work is
  * waited for, because the host may submit to another queue. */
 ratp_status vk_stream_attach(struct vk_stream *s, VkCommandBuffer commands, struct error *err);
-/* Ends an attached stream (also on failure): a ticket passes when the host's
- * point is reached, and later submissions run after it. */
-ratp_status vk_stream_recorded(struct vk_stream *s, struct ratp_vulkan_point done, ticket *out,
-                               struct error *err);
+/* A ticket that passes when the host's point is reached; later submissions run
+ * after it. */
+ratp_status vk_external_done(struct vk_device *d, struct ratp_vulkan_point done, ticket *out,
+                             struct error *err);
 /* What follows waits for `wait`, and `signal` is signalled after it; either
  * may be NULL. Not for attached streams. */
 ratp_status vk_stream_sync(struct vk_stream *s, const struct ratp_vulkan_point *wait,

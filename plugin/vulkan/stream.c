@@ -386,14 +386,12 @@ ratp_status vk_stream_attach(struct vk_stream *s, VkCommandBuffer commands, stru
     return RATP_OK;
 }
 
-ratp_status vk_stream_recorded(struct vk_stream *s, struct ratp_vulkan_point done, ticket *out,
-                               struct error *err)
+ratp_status vk_external_done(struct vk_device *d, struct ratp_vulkan_point done, ticket *out,
+                             struct error *err)
 {
     struct vk_part part = {.wait = done};
     *out = 0;
-    ratp_status status = queue_submit(s->device, &part, 1, true, out, err);
-    stream_close(s, false);
-    return status;
+    return queue_submit(d, &part, 1, true, out, err);
 }
 
 void vk_streams_fini(struct vk_device *d)

@@ -56,4 +56,18 @@ struct decode_form {
 
 struct decode_form decode_form(const struct vk_caps *caps, const struct layer_shape *shape);
 
+/* How the prompt kernel cuts its work on a device. */
+struct prefill_form {
+    const struct vk_shader *shader;
+    const char *name;
+    const char *reason; /* why no faster way is used, or "" */
+    uint32_t rows;        /* tokens x heads of a workgroup */
+    uint32_t heads;       /* query heads of a workgroup */
+    uint32_t tokens;      /* the most of a tile */
+    uint32_t chunk;       /* channels in shared memory at a time */
+    uint32_t invocations; /* of a workgroup */
+};
+
+struct prefill_form prefill_form(const struct vk_caps *caps, const struct layer_shape *shape);
+
 #endif

@@ -5,7 +5,6 @@ enum {
     /* A chunk is walked by few invocations: short ones fill a GPU. */
     CHUNK_TOKENS = 128,
     CHUNK_TOKENS_SOFTWARE = 1024,
-    TILE_TOKENS = 32,
     SPLIT_KEYS = 128,
     SPLIT_KEYS_SOFTWARE = 512,
     GROUPS_A_UNIT = 8,
@@ -18,7 +17,7 @@ void kernels_limits(struct backend *b, const struct layer_shape *shape, struct w
     struct decode_form decode = decode_form(caps, shape);
     uint32_t group = shape->query_heads / shape->kv_heads;
     *out = (struct work_limits){
-        .tile_tokens = TILE_TOKENS,
+        .tile_tokens = prefill_form(caps, shape).tokens,
         .chunk_tokens = caps->software ? CHUNK_TOKENS_SOFTWARE : CHUNK_TOKENS,
         .split_keys = caps->software ? SPLIT_KEYS_SOFTWARE : SPLIT_KEYS,
         .target_groups = caps->compute_units *

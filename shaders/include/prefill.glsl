@@ -1,0 +1,135 @@
+// What the forms of prefill attention share: which rows and keys a workgroup
+// has, and how a row ends.
+//
+// A workgroup takes one tile for one key/value head and HEAD_BLOCK of its query
+// heads. Its rows are tokens x heads, so that all of them share every K and V.
+// The keys that the tile can see are counted as one run over all segments.
+#ifndef PREFILL_GLSL
+#define PREFILL_GLSL
+
+#include "attend.glsl"
+
+layout(local_size_x_id = 22) in;
+layout(constant_id = 23) const uint ROWS = 32;      // at most, of a workgroup
+layout(constant_id = 24) const uint HEAD_BLOCK = 1; // divides GROUP
+
+const uint HEAD_BLOCKS = GROUP / HEAD_BLOCK;
+
+struct Work {
+    Tile tile;
+    View view;
+    uint kv_head, head0;
+    uint rows;
+    uint first_t;
+    uint lo[PLAN_SEGMENTS];  // first key of each segment
+    uint end[PLAN_SEGMENTS]; // where the segment ends in the run
+    uint begin_key, end_key; // this split's part of the run
+};
+
+Work load_work()
+{
+    Work w;
+    w.tile = Tiles(plus(push.plan, push.items)).at[gl_WorkGroupID.y];
+    w.view = load_view(w.tile.view);
+    w.kv_head = gl_WorkGroupID.x / HEAD_BLOCKS;
+    w.head0 = w.kv_head * GROUP + gl_WorkGroupID.x % HEAD_BLOCKS * HEAD_BLOCK;
+    w.rows = min(w.tile.tokens * HEAD_BLOCK, ROWS);
+    w.first_t = w.view.pos0 + w.tile.token0;
+    uint last_t = w.first_t + w.tile.tokens - 1;
+    uint total = 0;
+    [[unroll]] for (uint s = 0; s < PLAN_SEGMENTS; s++) {
+        w.lo[s] = 0;
+        if (s < w.view.segments) {
+            uvec2 range = segment_range(w.view, load_segment(w.tile.view, s), w.first_t, last_t);
+            w.lo[s] = range.x;
+            total += range.y - range.x;
+        }
+        w.end[s] = total;
+    }
+    uint part = (total + w.tile.splits - 1) / w.tile.splits;
+    w.begin_key = min(w.tile.split * part, total);
+    w.end_key = min(w.begin_key + part, total);
+    return w;
+}
+
+uint row_token(Work w, uint row)
+{
+    return w.tile.token0 + row / HEAD_BLOCK;
+}
+
+uint row_head(Work w, uint row)
+{
+    return w.head0 + row % HEAD_BLOCK;
+}
+
+// A key of the run: where it lies, and the queries first <= t <= last that
+// attend it; none when first > last.
+struct Key {
+    uvec2 k, v;
+    uint first, last;
+    uint index; // its position
+};
+
+Key load_key(Work w, uint n)
+{
+    Key key = Key(uvec2(0), uvec2(0), 1, 0, 0);
+    if (n >= w.end_key)
+        return key;
+    uint s = 0, i = w.lo[0] + n;
+    [[unroll]] for (uint next = 1; next < PLAN_SEGMENTS; next++) {
+        if (n >= w.end[next - 1]) {
+            s = next;
+            i = w.lo[next] + n - w.end[next - 1];
+        }
+    }
+    Segment segment = load_segment(w.tile.view, s);
+    key_rows(segment, i, w.kv_head, key.k, key.v);
+    uint pos = key_pos(segment, i);
+    key.index = pos;
+    key.first = pos;
+    key.last = 0xffffffffu;
+    if (w.view.causal == 0) {
+        key.first = 0;
+    } else if (segment.windowed != 0) {
+        key.last = pos + min(w.view.window, 0xffffffffu - pos);
+        if (!segment_attends(w.view, segment, pos, pos))
+            key.last = 0, key.first = 1;
+    }
+    return key;
+}
+
+// Ends a row of this workgroup: writes channels c ... c + 3 of its weighted sum.
+void finish_channels(Work w, uint row, uint c, vec4 sum, float total)
+{
+    uint token = row_token(w, row);
+    uint head = row_head(w, row);
+    if (w.tile.splits == 1) {
+        vec4 y = total > 0 ? sum / total : vec4(0);
+        store_out(w.view.row0 + token, head, c, y.xy);
+        store_out(w.view.row0 + token, head, c + 2, y.zw);
+    } else {
+        uint partial = w.tile.partial + w.tile.split * w.tile.tokens + row / HEAD_BLOCK;
+        Floats to = Floats(partial_row(partial, head));
+        to.at[c] = sum.x;
+        to.at[c + 1] = sum.y;
+        to.at[c + 2] = sum.z;
+        to.at[c + 3] = sum.w;
+    }
+}
+
+// Once a row.
+void finish_row(Work w, uint row, float maximum, float total)
+{
+    uint token = row_token(w, row);
+    uint head = row_head(w, row);
+    if (w.tile.splits == 1) {
+        store_lse(w.view.row0 + token, head, maximum, total);
+    } else {
+        uint partial = w.tile.partial + w.tile.split * w.tile.tokens + row / HEAD_BLOCK;
+        Floats to = Floats(partial_row(partial, head));
+        to.at[VALUE_SIZE] = maximum;
+        to.at[VALUE_SIZE + 1] = total;
+    }
+}
+
+#endif

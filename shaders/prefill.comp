@@ -1,0 +1,197 @@
+// Prefill attention, plain form: shared memory, no subgroup operations.
+//
+// Keys go through shared memory in blocks of KEYS, their channels in chunks of
+// CHUNK. Invocation (group, lane) has 4 rows: first their logits with the
+// lane's 4 keys of a block, then their sums over the lane's channels.
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#include "prefill.glsl"
+
+layout(constant_id = 25) const uint CHUNK = 64; // a multiple of 32
+
+const uint LANES = 8;
+const uint LANE_KEYS = 4;
+const uint KEYS = LANES * LANE_KEYS;
+const uint GROUPS = ROWS / 4;
+const uint THREADS = GROUPS * LANES;
+
+const uint Q4 = HEAD_SIZE / 4;
+const uint V4 = VALUE_SIZE / 4;
+const uint CHUNK4 = CHUNK / 4;
+const uint K_CHUNKS = (HEAD_SIZE + CHUNK - 1) / CHUNK;
+const uint V_CHUNKS = (VALUE_SIZE + CHUNK - 1) / CHUNK;
+const uint LANE_VECS = CHUNK4 / LANES; // of a chunk of V
+// Odd strides keep the lanes on different banks.
+const uint Q_STRIDE = Q4 + 1;
+const uint BLOCK_STRIDE = CHUNK4 + 1;
+const uint WEIGHT_STRIDE = GROUPS + 1;
+
+shared vec4 query[ROWS * Q_STRIDE];
+shared vec4 block[KEYS * BLOCK_STRIDE]; // a chunk of K or of V
+shared vec4 weight[KEYS * WEIGHT_STRIDE]; // [key][row / 4]
+shared vec4 lane_part[LANES * GROUPS];
+shared uvec4 key_rows_at[KEYS]; // k, v
+shared uvec3 key_seen[KEYS];    // first, last, index
+
+void load_queries(Work w)
+{
+    Rope rope = attend_rope();
+    for (uint n = gl_LocalInvocationIndex; n < ROWS * Q4; n += THREADS) {
+        uint row = n / Q4;
+        uint quad = n % Q4;
+        uvec2 c = quad_channels(rope, quad);
+        vec2 a = vec2(0), b = vec2(0);
+        if (row < w.rows) {
+            uint token = row_token(w, row);
+            uvec2 from = query_row(w.view.row0 + token, row_head(w, row));
+            a = SCALE * load2(from, Q_TYPE, c.x);
+            b = SCALE * load2(from, Q_TYPE, c.y);
+            rope_quad(rope, w.view.pos0 + token, quad, a, b);
+        }
+        uint at = row * Q_STRIDE;
+        query[at + c.x / 4][c.x % 4] = a.x;
+        query[at + c.x / 4][c.x % 4 + 1] = a.y;
+        query[at + c.y / 4][c.y % 4] = b.x;
+        query[at + c.y / 4][c.y % 4 + 1] = b.y;
+    }
+}
+
+void load_keys(Work w, uint block0)
+{
+    for (uint n = gl_LocalInvocationIndex; n < KEYS; n += THREADS) {
+        Key key = load_key(w, block0 + n);
+        key_rows_at[n] = uvec4(key.k, key.v);
+        key_seen[n] = uvec3(key.first, key.last, key.index);
+    }
+}
+
+// Channels chunk * CHUNK on of the block's K or V; zeros past the last key.
+void load_block(uint block0, uint end, uint chunk, uint channels, uint type, bool values)
+{
+    for (uint n = gl_LocalInvocationIndex; n < KEYS * CHUNK4; n += THREADS) {
+        uint key = n / CHUNK4;
+        uint c4 = n % CHUNK4;
+        uint c = chunk * CHUNK + c4 * 4;
+        vec4 x = vec4(0);
+        if (block0 + key < end && c < channels) {
+            uvec2 row = values ? key_rows_at[key].zw : key_rows_at[key].xy;
+            x = vec4(load2(row, type, c), load2(row, type, c + 2));
+        }
+        block[key * BLOCK_STRIDE + c4] = x;
+    }
+}
+
+void main()
+{
+    Work w = load_work();
+    uint lane = gl_LocalInvocationIndex % LANES;
+    uint group = gl_LocalInvocationIndex / LANES;
+    uint row0 = group * 4;
+
+    uint row_t[4];
+    [[unroll]] for (uint r = 0; r < 4; r++)
+        row_t[r] = w.view.pos0 + row_token(w, row0 + r);
+
+    load_queries(w);
+
+    vec4 maximum = vec4(NOTHING); // of the 4 rows
+    vec4 total = vec4(0);         // of this lane's keys
+    vec4 sum[V_CHUNKS * LANE_VECS][4];
+    [[unroll]] for (uint v = 0; v < V_CHUNKS * LANE_VECS; v++) {
+        [[unroll]] for (uint r = 0; r < 4; r++)
+            sum[v][r] = vec4(0);
+    }
+
+    for (uint block0 = w.begin_key; block0 < w.end_key; block0 += KEYS) {
+        barrier();
+        load_keys(w, block0);
+
+        float product[LANE_KEYS][4];
+        [[unroll]] for (uint j = 0; j < LANE_KEYS; j++) {
+            [[unroll]] for (uint r = 0; r < 4; r++)
+                product[j][r] = 0;
+        }
+        for (uint chunk = 0; chunk < K_CHUNKS; chunk++) {
+            barrier();
+            load_block(block0, w.end_key, chunk, HEAD_SIZE, K_TYPE, false);
+            barrier();
+            uint chunk_vecs = min(CHUNK4, Q4 - chunk * CHUNK4);
+            for (uint c4 = 0; c4 < chunk_vecs; c4++) {
+                vec4 q[4];
+                [[unroll]] for (uint r = 0; r < 4; r++)
+                    q[r] = query[(row0 + r) * Q_STRIDE + chunk * CHUNK4 + c4];
+                [[unroll]] for (uint j = 0; j < LANE_KEYS; j++) {
+                    vec4 k = block[(lane + j * LANES) * BLOCK_STRIDE + c4];
+                    [[unroll]] for (uint r = 0; r < 4; r++)
+                        product[j][r] += dot(q[r], k);
+                }
+            }
+        }
+
+        vec4 highest = vec4(NOTHING);
+        [[unroll]] for (uint j = 0; j < LANE_KEYS; j++) {
+            uvec3 seen = key_seen[lane + j * LANES];
+            [[unroll]] for (uint r = 0; r < 4; r++) {
+                float x = NOTHING;
+                if (row_t[r] >= seen.x && row_t[r] <= seen.y && row0 + r < w.rows) {
+                    x = logit(product[j][r], w.tile.view, row_token(w, row0 + r),
+                              row_head(w, row0 + r), seen.z);
+                }
+                product[j][r] = x;
+                highest[r] = max(highest[r], x);
+            }
+        }
+        lane_part[lane * GROUPS + group] = highest;
+        barrier();
+        vec4 before = maximum;
+        [[unroll]] for (uint l = 0; l < LANES; l++)
+            maximum = max(maximum, lane_part[l * GROUPS + group]);
+        vec4 shrink = exp(before - maximum);
+        total *= shrink;
+        [[unroll]] for (uint j = 0; j < LANE_KEYS; j++) {
+            vec4 p;
+            [[unroll]] for (uint r = 0; r < 4; r++)
+                p[r] = product[j][r] > NOTHING ? exp(product[j][r] - maximum[r]) : 0.0;
+            total += p;
+            weight[(lane + j * LANES) * WEIGHT_STRIDE + group] = p;
+        }
+
+        [[unroll]] for (uint chunk = 0; chunk < V_CHUNKS; chunk++) {
+            barrier();
+            load_block(block0, w.end_key, chunk, VALUE_SIZE, V_TYPE, true);
+            barrier();
+            [[unroll]] for (uint v = 0; v < LANE_VECS; v++) {
+                [[unroll]] for (uint r = 0; r < 4; r++)
+                    sum[chunk * LANE_VECS + v][r] *= shrink[r];
+            }
+            for (uint key = 0; key < KEYS; key++) {
+                vec4 p = weight[key * WEIGHT_STRIDE + group];
+                [[unroll]] for (uint v = 0; v < LANE_VECS; v++) {
+                    vec4 value = block[key * BLOCK_STRIDE + lane + v * LANES];
+                    [[unroll]] for (uint r = 0; r < 4; r++)
+                        sum[chunk * LANE_VECS + v][r] += p[r] * value;
+                }
+            }
+        }
+    }
+
+    barrier();
+    lane_part[lane * GROUPS + group] = total;
+    barrier();
+    total = vec4(0);
+    [[unroll]] for (uint l = 0; l < LANES; l++)
+        total += lane_part[l * GROUPS + group];
+
+    [[unroll]] for (uint r = 0; r < 4; r++) {
+        if (row0 + r >= w.rows)
+            continue;
+        if (lane == 0)
+            finish_row(w, row0 + r, maximum[r], total[r]);
+        [[unroll]] for (uint v = 0; v < V_CHUNKS * LANE_VECS; v++) {
+            uint c = (lane + v * LANES) * 4;
+            if (c < VALUE_SIZE)
+                finish_channels(w, row0 + r, c, sum[v][r], total[r]);
+        }
+    }
+}

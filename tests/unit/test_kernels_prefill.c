@@ -1,0 +1,37 @@
+/* Attention of prompts on every Vulkan device against the reference, on random
+ * work. Arguments: scenes a set, first seed. */
+#include "../fixture.h"
+#include "../kernel_devices.h"
+
+#include <stdlib.h>
+
+static uint32_t scenes = 5;
+static uint64_t first_seed = 1;
+
+static void test_device(struct backend *vulkan, struct backend *reference)
+{
+    static const struct {
+        const char *name;
+        struct fixture_options only;
+    } sets[] = {
+        {"prompts", {.ops = FIXTURE_PROMPTS}},
+        {"prompts, head size 128", {.ops = FIXTURE_PROMPTS, .head_size = 128}},
+        {"prompts, long", {.ops = FIXTURE_PROMPTS, .max_tokens = 700, .sequences = 1}},
+        {"memory, prompts, singles",
+         {.ops = FIXTURE_MEMORY | FIXTURE_PROMPTS | FIXTURE_SINGLES}},
+        {"external", {.ops = FIXTURE_EXTERNAL}},
+    };
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
+        CHECK(fixture_compare_many(vulkan, reference, first_seed + 1000 * i, scenes, &sets[i].only,
+                                   sets[i].name) == 0);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        scenes = (uint32_t)strtoul(argv[1], NULL, 10);
+    if (argc > 2)
+        first_seed = strtoull(argv[2], NULL, 10);
+    CHECK(kernel_devices_each(test_device) > 0);
+    return check_result();
+}

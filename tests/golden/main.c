@@ -48,21 +48,37 @@ static void report_json(struct tally *tally, const char *device, const char *nam
         cJSON_AddNumberToObject(item, "float32", e->out[RATP_F32]);
         cJSON_AddNumberToObject(item, "float16", e->out[RATP_F16]);
         cJSON_AddNumberToObject(item, "bfloat16", e->out[RATP_BF16]);
-        cJSON_AddNumberToObject(item, "lse", e->lse[RATP_F32]);
-        cJSON_AddNumberToObject(item, "state", e->state);
+        if (e->lse[RATP_F32] >= 0)
+            cJSON_AddNumberToObject(item, "lse", e->lse[RATP_F32]);
+        if (e->state >= 0)
+            cJSON_AddNumberToObject(item, "state", e->state);
     }
     cJSON_AddItemToArray(tally->json, item);
+}
+
+static void print_error(double error)
+{
+    if (error < 0)
+        printf("  %8s", "-");
+    else
+        printf("  %8.1e", error);
 }
 
 static void report_line(int width, const char *name, enum golden_status status,
                         const struct golden_errors *e, const char *reason)
 {
-    if (status == GOLDEN_PASSED)
-        printf("  %-*s  %8.1e  %8.1e  %8.1e  %8.1e  %8.1e  %4u\n", width, name, e->out[RATP_F32],
-               e->out[RATP_F16], e->out[RATP_BF16], e->lse[RATP_F32], e->state, e->runs);
-    else
+    if (status == GOLDEN_PASSED) {
+        printf("  %-*s", width, name);
+        print_error(e->out[RATP_F32]);
+        print_error(e->out[RATP_F16]);
+        print_error(e->out[RATP_BF16]);
+        print_error(e->lse[RATP_F32]);
+        print_error(e->state);
+        printf("  %4u\n", e->runs);
+    } else {
         printf("  %-*s  %s: %s\n", width, name, status == GOLDEN_SKIPPED ? "skipped" : "FAILED",
                reason);
+    }
     fflush(stdout);
 }
 

@@ -10,7 +10,8 @@ struct golden_device {
     ratp_device *device;
 };
 
-/* The worst error of all runs, by the cache's element type; see ratp_dtype. */
+/* The worst error of all runs, by the cache's element type; see ratp_dtype.
+ * Negative: the file has nothing to compare with. */
 struct golden_errors {
     double out[4], lse[4];
     double state; /* of the memory after the last token */

@@ -1,0 +1,42 @@
+/* Random models, batches, chunks, aborts and variants on every device.
+ *
+ *     test-steps [worlds [first seed [part of a device's name]]]
+ */
+#include "world.h"
+
+static void run(struct host *host, ratp_device *device, uint64_t seed)
+{
+    struct world w;
+    if (!world_open(&w, host, device, seed))
+        return;
+    bool more = true;
+    while (more)
+        more = world_step(&w, !random_chance(&w.random, 15));
+    world_check(&w);
+    world_close(&w);
+}
+
+int main(int count, char **arguments)
+{
+    uint64_t worlds = count > 1 ? strtoull(arguments[1], NULL, 10) : 40;
+    uint64_t first = count > 2 ? strtoull(arguments[2], NULL, 10) : 1;
+    const char *name = count > 3 ? arguments[3] : "";
+    struct host host;
+    if (!host_open(&host))
+        return check_result();
+    for (uint32_t i = 0; i < host.devices; i++) {
+        struct ratp_device_info info;
+        ratp_device *device = host_device(&host, i, &info);
+        if (!device)
+            continue;
+        if (strstr(info.name, name)) {
+            int before = check_failures;
+            for (uint64_t s = 0; s < worlds && check_failures < before + 10; s++)
+                run(&host, device, first + s);
+            printf("%s: %llu worlds\n", info.name, (unsigned long long)worlds);
+        }
+        host_ok(&host, device, host.api->device_close(&device), "device_close");
+    }
+    host_close(&host);
+    return check_result();
+}

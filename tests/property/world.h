@@ -1,0 +1,45 @@
+/* A random model with random sequences, fed through the ABI in random pieces,
+ * and checked at the end against the naive program, which knows nothing of
+ * pieces, batches, pages or retention. */
+#ifndef RATPLUS_TESTS_WORLD_H
+#define RATPLUS_TESTS_WORLD_H
+
+#include "../host.h"
+#include "../random.h"
+
+enum { MAX_LAYERS = 3, MAX_SEQS = 4 };
+
+struct world_seq {
+    ratp_seq *seq;
+    uint32_t id, tokens;
+    float *out[MAX_LAYERS]; /* [token][query head][value channel], as the library gave it */
+    float *lse[MAX_LAYERS]; /* [token][query head] */
+};
+
+struct world {
+    struct host *host;
+    ratp_device *device;
+    ratp_cache *cache;
+    struct random random;
+    uint64_t seed;
+    struct ratp_geometry geometry;
+    struct ratp_rope rope;
+    struct ratp_variant variant[MAX_LAYERS];
+    struct ratp_cache_params params;
+    ratp_dtype io_dtype;
+    bool output_gate, buffers;
+    uint32_t max_tokens;
+    struct world_seq seqs[MAX_SEQS];
+    uint32_t count;
+};
+
+/* Draws a model and opens its cache with `count` empty sequences. */
+bool world_open(struct world *w, struct host *host, ratp_device *device, uint64_t seed);
+/* One random step over a random part of the sequences; `commit` false aborts
+ * it after a random number of layers. False when nothing more fits. */
+bool world_step(struct world *w, bool commit);
+/* Compares everything with the naive program. */
+void world_check(struct world *w);
+void world_close(struct world *w);
+
+#endif

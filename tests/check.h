@@ -10,8 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static int check_failures;
-static int check_count;
+/* Weak: one count, however many files of a test include this. */
+__attribute__((weak)) int check_failures;
+__attribute__((weak)) int check_count;
 
 static inline bool check_that(bool good, const char *file, int line, const char *what)
 {

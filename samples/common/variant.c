@@ -33,7 +33,7 @@ static bool read_window_and_sinks(const char *p, struct ratp_variant *out)
     return *p == '\0';
 }
 
-bool variant_parse(const char *text, struct ratp_variant *out, struct problem *problem)
+bool variant_from_name(const char *text, struct ratp_variant *out, struct problem *problem)
 {
     *out = (struct ratp_variant){.struct_size = sizeof *out, .kind = RATP_DENSE};
     const char *p = text;
@@ -57,7 +57,7 @@ bool variant_parse(const char *text, struct ratp_variant *out, struct problem *p
     return true;
 }
 
-void variant_print(const struct ratp_variant *variant, char *text, size_t size)
+void variant_to_name(const struct ratp_variant *variant, char *text, size_t size)
 {
     char window[16] = "", sinks[16] = "";
     if (variant->window)

@@ -9,8 +9,8 @@
 
 #include <stddef.h>
 
-bool variant_parse(const char *text, struct ratp_variant *out, struct problem *problem);
-/* The short name that variant_parse reads. */
-void variant_print(const struct ratp_variant *variant, char *text, size_t size);
+bool variant_from_name(const char *text, struct ratp_variant *out, struct problem *problem);
+/* The short name that variant_from_name reads. */
+void variant_to_name(const struct ratp_variant *variant, char *text, size_t size);
 
 #endif

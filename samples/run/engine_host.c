@@ -1,0 +1,176 @@
+/* The engine in plain C: weights are read where the file is mapped, sums are
+ * double, operands are handed to the plugin as host pointers. */
+#include "engine.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct host_engine {
+    struct engine base;
+    float *x;         /* [chunk][d_model]: the residual stream */
+    float *normed;    /* [chunk][d_model] */
+    float *projected; /* [chunk][5 * d_model]: o, q, k, v, f */
+    float *attended;  /* [chunk][d_model] */
+    float *hidden;    /* [chunk][feed_forward] */
+    float *row;       /* one row of a weight as float32 */
+};
+
+enum finish { FINISH_STORE, FINISH_GELU, FINISH_ADD };
+
+static double gelu(double x)
+{
+    return 0.5 * x * (1 + erf(x * 0.70710678118654752440));
+}
+
+/* y[row][n] = finish(x[row] . w[n]) */
+static void product(struct host_engine *e, const float *x, uint32_t rows,
+                    const struct st_tensor *w, float *y, enum finish finish)
+{
+    const uint64_t outer = w->shape[0], inner = w->shape[1];
+    for (uint64_t n = 0; n < outer; n++) {
+        st_read_f32(w, n * inner, inner, e->row);
+        for (uint32_t row = 0; row < rows; row++) {
+            const float *from = x + row * inner;
+            float *to = y + row * outer + n;
+            double sum = 0;
+            for (uint64_t k = 0; k < inner; k++)
+                sum += (double)from[k] * (double)e->row[k];
+            if (finish == FINISH_GELU)
+                sum = gelu(sum);
+            else if (finish == FINISH_ADD)
+                sum += (double)*to;
+            *to = (float)sum;
+        }
+    }
+}
+
+static void norm(struct host_engine *e, const float *x, uint32_t rows,
+                 const struct st_tensor *weight, float *y)
+{
+    const uint32_t d = e->base.model->config.d_model;
+    st_read_f32(weight, 0, d, e->row);
+    for (uint32_t row = 0; row < rows; row++, x += d, y += d) {
+        double sum = 0;
+        for (uint32_t i = 0; i < d; i++)
+            sum += (double)x[i] * (double)x[i];
+        const double factor = 1 / sqrt(sum / d + (double)e->base.model->config.norm_eps);
+        for (uint32_t i = 0; i < d; i++)
+            y[i] = (float)((double)x[i] * factor * (double)e->row[i]);
+    }
+}
+
+static bool attend(struct host_engine *e, ratp_step *step, uint32_t layer,
+                   struct problem *problem)
+{
+    const uint32_t d = e->base.model->config.d_model;
+    struct ratp_tensor parts[5], out = {.struct_size = sizeof out, .host = e->attended};
+    for (uint32_t i = 0; i < 5; i++)
+        parts[i] = (struct ratp_tensor){
+            .struct_size = sizeof *parts,
+            .host = e->projected + i * d,
+            .token_stride = 5 * (uint64_t)d * sizeof(float),
+        };
+    const struct ratp_attend_io io = {
+        .struct_size = sizeof io,
+        .o = &parts[0],
+        .q = &parts[1],
+        .k = &parts[2],
+        .v = &parts[3],
+        .f = &parts[4],
+        .out = &out,
+    };
+    return engine_check(e->base.ratp, e->base.ratp->step_attend(step, layer, &io), step, "attend",
+                        problem);
+}
+
+static bool forward(struct engine *engine, const struct engine_step *step,
+                    struct problem *problem)
+{
+    struct host_engine *e = (struct host_engine *)engine;
+    const struct ratp_api *ratp = engine->ratp;
+    const struct model *model = engine->model;
+    const uint32_t d = model->config.d_model, rows = step->count;
+    const struct ratp_step_params params = {
+        .struct_size = sizeof params, .count = 1, .seqs = &step->seq, .n_tokens = &rows};
+    ratp_step *open = NULL;
+    if (!engine_check(ratp, ratp->step_begin(step->cache, &params, &open), step->cache,
+                      "begin a step", problem))
+        return false;
+
+    for (uint32_t row = 0; row < rows; row++)
+        st_read_f32(model->embedding, (uint64_t)step->tokens[row] * d, d, e->x + (size_t)row * d);
+    for (uint32_t i = 0; i < model->config.layers; i++) {
+        const struct model_layer *layer = &model->layers[i];
+        norm(e, e->x, rows, layer->attention_norm, e->normed);
+        product(e, e->normed, rows, layer->in_proj, e->projected, FINISH_STORE);
+        if (!attend(e, open, i, problem)) {
+            ratp->step_abort(&open);
+            return false;
+        }
+        product(e, e->attended, rows, layer->out_proj, e->x, FINISH_ADD);
+        norm(e, e->x, rows, layer->ffn_norm, e->normed);
+        product(e, e->normed, rows, layer->fc1, e->hidden, FINISH_GELU);
+        product(e, e->hidden, rows, layer->fc2, e->x, FINISH_ADD);
+    }
+    if (!engine_check(ratp, ratp->step_commit(&open), open, "commit a step", problem)) {
+        ratp->step_abort(&open);
+        return false;
+    }
+    const uint32_t first = step->all_logits ? 0 : rows - 1;
+    norm(e, e->x + (size_t)first * d, rows - first, model->norm, e->normed);
+    product(e, e->normed, rows - first, model->head, step->logits, FINISH_STORE);
+    return true;
+}
+
+static void close_host(struct engine *engine)
+{
+    struct host_engine *e = (struct host_engine *)engine;
+    if (engine->device)
+        engine->ratp->device_close(&engine->device);
+    engine->ratp->instance_destroy(&engine->instance);
+    free(e->x);
+    free(e->normed);
+    free(e->projected);
+    free(e->attended);
+    free(e->hidden);
+    free(e->row);
+    free(e);
+}
+
+static const struct engine_kind host_kind = {.forward = forward, .close = close_host};
+
+bool engine_open_host(const struct engine *base, struct engine **out, struct problem *problem)
+{
+    const struct model_config *config = &base->model->config;
+    const struct ratp_device_params params = {.struct_size = sizeof params, .name = "reference"};
+    ratp_device *device = NULL;
+    if (!engine_check(base->ratp, base->ratp->device_open(base->instance, &params, &device),
+                      base->instance, "the reference device", problem))
+        return false;
+
+    struct host_engine *e = calloc(1, sizeof *e);
+    if (!e) {
+        base->ratp->device_close(&device);
+        return problem_set(problem, "out of memory");
+    }
+    e->base = *base;
+    e->base.kind = &host_kind;
+    e->base.device = device;
+    strcpy(e->base.name, "reference");
+    const size_t chunk = base->options.chunk, d = config->d_model, ff = config->feed_forward;
+    e->x = malloc(chunk * d * sizeof(float));
+    e->normed = malloc(chunk * d * sizeof(float));
+    e->projected = malloc(chunk * 5 * d * sizeof(float));
+    e->attended = malloc(chunk * d * sizeof(float));
+    e->hidden = malloc(chunk * ff * sizeof(float));
+    e->row = malloc((ff > d ? ff : d) * sizeof(float));
+    *out = &e->base;
+    if (e->x && e->normed && e->projected && e->attended && e->hidden && e->row)
+        return true;
+    problem_set(problem, "out of memory for chunks of %zu tokens", chunk);
+    /* The caller still owns the instance. */
+    e->base.instance = NULL;
+    engine_close(out);
+    return false;
+}

@@ -1,0 +1,256 @@
+/* ratplus-run: generates text with a RAT+ model. */
+#include "file.h"
+#include "options.h"
+#include "report.h"
+#include "terminal.h"
+#include "variant.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_RUNS 16
+/* Enough of the prompt for a piece to know what it follows. */
+#define CONTEXT_TOKENS 8
+
+struct program {
+    struct run_options options;
+    struct model model;
+    struct tokenizer tokenizer;
+    struct engine *engine;
+    uint32_t messages; /* of the validation layer */
+    int32_t *input;
+    uint32_t input_count;
+    struct report_run runs[MAX_RUNS];
+    uint32_t run_count;
+};
+
+/* Prints text as tokens arrive: what they add to the text so far. */
+struct printer {
+    const struct tokenizer *tokenizer;
+    int32_t *tokens; /* the end of the prompt, then all that was generated */
+    uint32_t count;
+    size_t printed;
+};
+
+static bool read_input(struct program *p, struct problem *problem)
+{
+    const struct run_options *o = &p->options;
+    const char *path = o->file ? o->file : o->tokens_file;
+    char *data = NULL;
+    size_t size = 0;
+    if (o->prompt)
+        return tokenizer_encode(&p->tokenizer, o->prompt, strlen(o->prompt), &p->input,
+                                &p->input_count, problem);
+    if (!file_read(path, &data, &size, problem))
+        return false;
+    if (o->file) {
+        const bool good =
+            tokenizer_encode(&p->tokenizer, data, size, &p->input, &p->input_count, problem);
+        free(data);
+        return good;
+    }
+    p->input = (int32_t *)(void *)data;
+    p->input_count = (uint32_t)(size / sizeof(int32_t));
+    return size % sizeof(int32_t) == 0 ||
+           problem_set(problem, "%s: %zu bytes are not whole 32-bit numbers", path, size);
+}
+
+static bool check_input(const struct program *p, struct problem *problem)
+{
+    const uint64_t total = p->input_count + p->options.tokens;
+    if (p->input_count == 0)
+        return problem_set(problem, "the prompt is empty");
+    if (p->options.prompt_tokens > p->input_count)
+        return problem_set(problem, "--prompt-tokens is %llu, but the input has %u tokens",
+                           (unsigned long long)p->options.prompt_tokens, p->input_count);
+    if (total > 1u << 24)
+        return problem_set(problem, "%llu tokens are more than the limit of %u",
+                           (unsigned long long)total, 1u << 24);
+    if (total > p->model.config.context)
+        fprintf(stderr, "note: %llu tokens are more than the model's context of %u\n",
+                (unsigned long long)total, p->model.config.context);
+    return true;
+}
+
+static bool add_variant(struct program *p, const char *name, struct problem *problem)
+{
+    const struct ratp_api *ratp = p->engine->ratp;
+    const struct ratp_range all = {0, 0};
+    struct ratp_variant variant;
+    if (!variant_from_name(name, &variant, problem))
+        return false;
+    if (p->run_count == MAX_RUNS)
+        return problem_set(problem, "--compare takes at most %d variants", MAX_RUNS);
+    struct report_run *run = &p->runs[p->run_count++];
+    variant_to_name(&variant, run->name, sizeof run->name);
+    return engine_check(ratp, ratp->policy_create(p->engine->instance, &run->policy),
+                        p->engine->instance, name, problem) &&
+           engine_check(ratp, ratp->policy_set(run->policy, all, all, &variant), run->policy, name,
+                        problem);
+}
+
+static bool add_policy_file(struct program *p, const char *path, struct problem *problem)
+{
+    const struct ratp_api *ratp = p->engine->ratp;
+    struct report_run *run = &p->runs[p->run_count++];
+    char *text;
+    size_t size;
+    if (!file_read(path, &text, &size, problem))
+        return false;
+    snprintf(run->name, sizeof run->name, "%s", path);
+    const bool good =
+        engine_check(ratp, ratp->policy_from_json(p->engine->instance, text, size, &run->policy),
+                     p->engine->instance, path, problem);
+    free(text);
+    return good;
+}
+
+static bool add_runs(struct program *p, struct problem *problem)
+{
+    if (p->options.policy)
+        return add_policy_file(p, p->options.policy, problem);
+    if (!p->options.compare)
+        return add_variant(p, p->options.variant ? p->options.variant : "dense", problem);
+    char *names = strdup(p->options.compare), *rest = NULL;
+    bool good = names || problem_set(problem, "out of memory");
+    for (char *name = good ? strtok_r(names, ",", &rest) : NULL; name && good;
+         name = strtok_r(NULL, ",", &rest))
+        good = add_variant(p, name, problem);
+    free(names);
+    return good && (p->run_count > 0 || problem_set(problem, "--compare names no variant"));
+}
+
+static void print_token(void *user, int32_t token)
+{
+    struct printer *printer = user;
+    size_t size = 0;
+    printer->tokens[printer->count++] = token;
+    char *text = tokenizer_decode(printer->tokenizer, printer->tokens, printer->count, &size);
+    if (!text)
+        return;
+    /* A character may be spread over several tokens; until the last it shows
+     * as U+FFFD, and is held back. */
+    const bool unfinished = printer->tokenizer->kind == MODEL_TOKENS_SENTENCEPIECE && size >= 3 &&
+                            memcmp(text + size - 3, "\xef\xbf\xbd", 3) == 0;
+    if (!unfinished && size > printer->printed) {
+        fwrite(text + printer->printed, 1, size - printer->printed, stdout);
+        fflush(stdout);
+        printer->printed = size;
+    }
+    free(text);
+}
+
+static bool open_printer(const struct program *p, struct printer *printer,
+                         struct problem *problem)
+{
+    const uint32_t context = p->input_count < CONTEXT_TOKENS ? p->input_count : CONTEXT_TOKENS;
+    *printer = (struct printer){.tokenizer = &p->tokenizer, .count = context};
+    printer->tokens = malloc((context + p->options.tokens + 1) * sizeof *printer->tokens);
+    if (!printer->tokens)
+        return problem_set(problem, "out of memory");
+    memcpy(printer->tokens, p->input + p->input_count - context,
+           context * sizeof *printer->tokens);
+    free(tokenizer_decode(&p->tokenizer, printer->tokens, context, &printer->printed));
+    return true;
+}
+
+static bool run_one(struct program *p, struct report_run *run, struct problem *problem)
+{
+    const struct run_options *o = &p->options;
+    const bool print = !o->compare && !o->json;
+    struct printer printer;
+    if (!open_printer(p, &printer, problem))
+        return false;
+    const struct generate_options options = {
+        .tokens = p->input,
+        .count = p->input_count,
+        .prompt = o->prompt_tokens ? (uint32_t)o->prompt_tokens : p->input_count,
+        .wanted = (uint32_t)o->tokens,
+        .end = p->tokenizer.end,
+        .sampler = {o->temperature, (uint32_t)o->top_k, o->top_p, o->seed},
+        .policy = run->policy,
+        .retention = o->retention,
+        .cache_dtype = o->cache_dtype,
+        .all_logits = o->logits != NULL,
+        .on_token = print ? print_token : NULL,
+        .user = &printer,
+    };
+    bool good = generate(p->engine, &options, &run->result, problem);
+    free(printer.tokens);
+    if (!good)
+        return false;
+    if (print && run->result.count > 0)
+        putchar('\n');
+    run->text = tokenizer_decode(&p->tokenizer, run->result.tokens, run->result.count,
+                                 &run->text_size);
+    if (!run->text)
+        return problem_set(problem, "out of memory for the text");
+    const size_t logits = (size_t)p->input_count * p->model.config.vocabulary * sizeof(float);
+    return !o->logits || file_write(o->logits, run->result.logits, logits, problem);
+}
+
+static bool run_all(struct program *p, struct problem *problem)
+{
+    const struct run_options *o = &p->options;
+    const struct engine_options engine = {
+        .device = o->device,
+        .validate = o->validate,
+        .chunk = (uint32_t)o->chunk,
+        .all_logits = o->logits != NULL,
+    };
+    if (!model_open(&p->model, o->model, problem) ||
+        !tokenizer_open(&p->tokenizer, &p->model, problem) || !read_input(p, problem) ||
+        !check_input(p, problem) ||
+        !engine_open(&p->model, &engine, &p->messages, &p->engine, problem) ||
+        !add_runs(p, problem))
+        return false;
+    for (uint32_t i = 0; i < p->run_count; i++)
+        if (!run_one(p, &p->runs[i], problem))
+            return false;
+    const struct report report = {
+        .device = p->engine->name,
+        .model = o->model,
+        .prompt = o->prompt_tokens ? (uint32_t)o->prompt_tokens : p->input_count,
+        .runs = p->runs,
+        .count = p->run_count,
+    };
+    if (o->json)
+        return report_json(&report, problem);
+    if (o->compare)
+        return report_compare(&report, problem);
+    if (o->stats)
+        report_stats(&report);
+    return true;
+}
+
+static void close_all(struct program *p)
+{
+    for (uint32_t i = 0; i < p->run_count; i++) {
+        if (p->runs[i].policy)
+            p->engine->ratp->policy_destroy(&p->runs[i].policy);
+        generated_free(&p->runs[i].result);
+        free(p->runs[i].text);
+    }
+    engine_close(&p->engine);
+    free(p->input);
+    tokenizer_close(&p->tokenizer);
+    model_close(&p->model);
+}
+
+int main(int argc, char **argv)
+{
+    struct program p = {.tokenizer.end = -1};
+    struct problem problem;
+    bool done;
+    bool good = run_options_parse(argc, argv, &p.options, &done, &problem);
+    if (good && done)
+        return EXIT_SUCCESS;
+    good = good && run_all(&p, &problem);
+    close_all(&p);
+    if (!good)
+        fprintf(stderr, "ratplus-run: %s\n", problem.text);
+    if (p.messages > 0)
+        fprintf(stderr, "ratplus-run: %u messages of the validation layer\n", p.messages);
+    return good && p.messages == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -90,3 +90,28 @@ size_t json_locate(const char *text, size_t size, const uint32_t *path, size_t d
     }
     return s.at;
 }
+
+bool json_wants_key(const char *text, size_t offset)
+{
+    enum { DEEPEST = 1024 }; /* cJSON goes down 1000 levels */
+    bool object[DEEPEST] = {false};
+    size_t depth = 0;
+    bool wants = false;
+    struct scanner s = {text, offset, 0};
+    for (skip_space(&s); s.at < offset; skip_space(&s)) {
+        int c = peek(&s);
+        if (c == '"') {
+            skip_string(&s);
+            wants = false;
+            continue;
+        }
+        bool after_opening = c == '{' || c == '[';
+        if (after_opening && depth + 1 < DEEPEST)
+            object[++depth] = c == '{';
+        else if ((c == '}' || c == ']') && depth > 0)
+            depth--;
+        wants = object[depth] && (after_opening || c == ',');
+        s.at++;
+    }
+    return wants;
+}

@@ -17,4 +17,7 @@ struct json_place json_place_of(const char *text, size_t size, size_t offset);
  * path[i] is the index of a child among its siblings, objects' too. */
 size_t json_locate(const char *text, size_t size, const uint32_t *path, size_t depth, bool key);
 
+/* Whether an object's key, or its end, must stand at `offset`. */
+bool json_wants_key(const char *text, size_t offset);
+
 #endif

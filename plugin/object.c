@@ -56,11 +56,12 @@ ratp_status object_check(const void *handle, enum object_kind kind, const char *
     if (object_is(handle, kind))
         return RATP_OK;
     if (!handle)
-        return fail(err, RATP_INVALID_ARGUMENT, "%s is NULL, it must be a %s", what,
+        return fail(err, RATP_INVALID_ARGUMENT, "%s is NULL, wanted: %s", what,
                     object_name(kind));
     if (object_any(handle))
-        return fail(err, RATP_INVALID_ARGUMENT, "%s is a %s, it must be a %s", what,
-                    object_name((enum object_kind)read_kind(handle)), object_name(kind));
+        return fail(err, RATP_INVALID_ARGUMENT, "%s is the handle of a different kind: %s, "
+                    "wanted: %s", what, object_name((enum object_kind)read_kind(handle)),
+                    object_name(kind));
     return fail(err, RATP_INVALID_ARGUMENT,
                 "%s is not a handle of this library, or it was destroyed", what);
 }

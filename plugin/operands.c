@@ -85,7 +85,7 @@ static ratp_status place(const ratp_device *device, const struct ratp_tensor *t,
                     "%s: offset %" PRIu64 " and its strides lead beyond 64 bits", name, t->offset);
     if (!t->buffer) {
         uintptr_t start = (uintptr_t)t->host;
-        if (end > SIZE_MAX || start > UINTPTR_MAX - (uintptr_t)end)
+        if (end > PTRDIFF_MAX || start > UINTPTR_MAX - (uintptr_t)end)
             return fail(err, RATP_INVALID_ARGUMENT, "%s: its %" PRIu64 " bytes from host + %" PRIu64
                         " lead beyond the address space", name, extent, t->offset);
         v->host = (unsigned char *)t->host + t->offset;

@@ -295,6 +295,8 @@ ratp_status policy_parse(const char *text, size_t size, struct ratp_policy *out,
     size_t used = (size_t)(end - copy);
     ratp_status status;
     if (!json) {
+        if (used > 0 && json_wants_key(copy, used - 1) && copy[used - 1] != '"')
+            used--; /* cJSON steps over the character that should have begun a key */
         status = used < size
                      ? fail_at(&r, used, "not JSON, or too deeply nested")
                      : fail_at(&r, used, "the JSON text ends early");

@@ -43,17 +43,14 @@ static inline uint32_t to_bits(float value)
     return bits;
 }
 
-/* Selections only, no branches: loops over it vectorise. */
+/* The exponent's bias is put right by a product, which subnormals survive too:
+ * no branches, so that loops over it vectorise. */
 static inline float half_to_float(uint16_t half)
 {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16;
     uint32_t magnitude = half & 0x7fff;
-    uint32_t shifted = magnitude << 13;
-    uint32_t small = to_bits((float)(int32_t)magnitude * 0x1p-24f);
-    uint32_t normal = shifted + (112u << 23);
-    uint32_t special = shifted | 0x7f800000u;
-    uint32_t bits = magnitude < 0x0400 ? small : magnitude < 0x7c00 ? normal : special;
-    return from_bits(sign | bits);
+    uint32_t special = magnitude > 0x7bff ? 0x7f800000u : 0;
+    return from_bits(to_bits(from_bits(magnitude << 13) * 0x1p112f) | special | sign);
 }
 
 static inline uint16_t float_to_half(float value)

@@ -72,7 +72,7 @@ static void load_keys(struct stream *s, const struct batch *batch,
                                    offset, batch->kv_head);
         dtype_load_row(slot.k, shape->k_dtype, shape->head_size, s->row);
         for (uint32_t c = 0; c < shape->head_size; c++)
-            s->key[c][i] = s->row[c];
+            s->key[i][c] = s->row[c];
         dtype_load_row(slot.v, shape->v_dtype, shape->value_size, s->value[i]);
         s->position[i] = segment->pos0 + (key0 + i) * segment->pos_step;
     }
@@ -86,6 +86,19 @@ static float mask_at(const struct batch *batch, uint32_t i, uint32_t position)
     return dtype_load(row + view_start + position * dtype_size(mask->dtype), mask->dtype);
 }
 
+/* Several sums, so that the compiler may use vectors. */
+static double dot(const double *restrict a, const double *restrict b, uint32_t channels)
+{
+    double lane[LANES] = {0};
+    for (uint32_t c = 0; c < channels; c += LANES)
+        for (uint32_t l = 0; l < LANES; l++)
+            lane[l] += a[c + l] * b[c + l];
+    double sum = 0;
+    for (uint32_t l = 0; l < LANES; l++)
+        sum += lane[l];
+    return sum;
+}
+
 /* Logits of row i; -inf for a key that it does not see. */
 static void score_row(struct stream *restrict s, const struct batch *batch,
                       const struct gpu_segment *segment, uint32_t i, uint32_t count)
@@ -94,17 +107,12 @@ static void score_row(struct stream *restrict s, const struct batch *batch,
     uint32_t t = batch->view->pos0 + token_of(batch, i);
     double softcap = (double)shape->softcap;
 
-    memset(s->score, 0, sizeof s->score);
-    for (uint32_t c = 0; c < shape->head_size; c++) {
-        double q = s->query[i][c];
-        for (uint32_t key = 0; key < BLOCK_KEYS; key++)
-            s->score[key] += q * s->key[c][key];
-    }
     for (uint32_t key = 0; key < count; key++) {
         if (!segment_attends(batch->view, segment, t, s->position[key])) {
             s->score[key] = -INFINITY;
             continue;
         }
+        s->score[key] = dot(s->query[i], s->key[key], shape->head_size);
         if (softcap > 0)
             s->score[key] = softcap * tanh(s->score[key] / softcap);
         if (batch->args->mask.address)

@@ -120,8 +120,6 @@ static ratp_status stream_begin(struct backend *b, struct stream **out, struct e
     *out = s;
     if (!s)
         return fail(err, RATP_OUT_OF_MEMORY, "stream: no host memory for %zu bytes", sizeof *s);
-    /* Rows of a block's end are multiplied though their results are not used. */
-    memset(s->key, 0, sizeof s->key);
     return RATP_OK;
 }
 

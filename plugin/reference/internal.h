@@ -6,6 +6,7 @@
 
 enum {
     MAX_CHANNELS = 256, /* the ABI's largest head */
+    LANES = 8,          /* sums of a dot product; divides every head size */
     BLOCK_KEYS = 64,    /* keys converted at once */
     BLOCK_ROWS = 64     /* (query token, query head) pairs that share them */
 };
@@ -16,7 +17,7 @@ struct stream {
     double query[BLOCK_ROWS][MAX_CHANNELS];
     double sum[BLOCK_ROWS][MAX_CHANNELS]; /* of weighted V */
     double maximum[BLOCK_ROWS], total[BLOCK_ROWS];
-    double key[MAX_CHANNELS][BLOCK_KEYS]; /* channel by channel: scores of a block vectorise */
+    double key[BLOCK_KEYS][MAX_CHANNELS];
     float value[BLOCK_KEYS][MAX_CHANNELS];
     uint32_t position[BLOCK_KEYS];
     double score[BLOCK_KEYS];

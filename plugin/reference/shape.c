@@ -3,10 +3,12 @@
 ratp_status shape_check(const struct layer_shape *shape, struct error *err)
 {
     if (shape->head_size > MAX_CHANNELS || shape->value_size > MAX_CHANNELS ||
-        shape->rope_size > shape->head_size)
-        return fail(err, RATP_INTERNAL, "head_size %u, value_size %u, rope_size %u: at most %u",
+        shape->rope_size > shape->head_size || shape->head_size % LANES)
+        return fail(err, RATP_INTERNAL,
+                    "head_size %u, value_size %u, rope_size %u: at most %u, the first a multiple "
+                    "of %u",
                     shape->head_size, shape->value_size, shape->rope_size,
-                    (unsigned)MAX_CHANNELS);
+                    (unsigned)MAX_CHANNELS, (unsigned)LANES);
     return RATP_OK;
 }
 

@@ -23,7 +23,7 @@ int main(int argc, char **argv)
         {"external", {.ops = FIXTURE_EXTERNAL}},
         {"merge", {.ops = FIXTURE_MERGE}},
     };
-    uint32_t count = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 25;
+    uint32_t count = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 12;
     struct log log = {0};
     struct error err;
     struct backend *reference;

@@ -1,0 +1,103 @@
+/* Every float16 and bfloat16 value, and the rounding between them. */
+#include "../check.h"
+
+#include "../../plugin/dtype.h"
+
+#include <math.h>
+
+static double half_value(uint16_t bits)
+{
+    int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    double sign = bits & 0x8000 ? -1 : 1;
+    if (exponent == 31)
+        return fraction ? (double)NAN : sign * (double)INFINITY;
+    return sign * (exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24));
+}
+
+static double bfloat_value(uint16_t bits)
+{
+    int exponent = bits >> 7 & 255, fraction = bits & 127;
+    double sign = bits & 0x8000 ? -1 : 1;
+    if (exponent == 255)
+        return fraction ? (double)NAN : sign * (double)INFINITY;
+    return sign * (exponent ? ldexp(128 + fraction, exponent - 134) : ldexp(fraction, -133));
+}
+
+static bool same(double a, double b)
+{
+    return isnan(a) ? isnan(b) : a == b && !signbit(a) == !signbit(b);
+}
+
+static void test_all(ratp_dtype dtype, double (*value)(uint16_t))
+{
+    int wrong_load = 0, wrong_store = 0, wrong_middle = 0;
+    for (uint32_t bits = 0; bits < 0x10000; bits++) {
+        uint16_t word = (uint16_t)bits, stored;
+        double wanted = value(word);
+        float got = dtype_load(&word, dtype);
+        wrong_load += !same((double)got, wanted);
+        dtype_store(&stored, dtype, got);
+        wrong_store += isnan(got) ? !isnan(dtype_load(&stored, dtype)) : stored != word;
+
+        /* Half way to the next value: to the even one; a little more: up. */
+        double next = value((uint16_t)(word + 1));
+        if ((word & 0x7fff) == 0x7fff || isnan(wanted) || isinf(wanted) || isinf(next))
+            continue;
+        float middle = (float)((wanted + next) / 2);
+        if ((double)middle != (wanted + next) / 2)
+            continue;
+        dtype_store(&stored, dtype, middle);
+        wrong_middle += stored != (word & 1 ? word + 1 : word);
+        dtype_store(&stored, dtype, nextafterf(middle, (float)next));
+        wrong_middle += stored != word + 1;
+    }
+    CHECK_EQUAL(wrong_load, 0);
+    CHECK_EQUAL(wrong_store, 0);
+    CHECK_EQUAL(wrong_middle, 0);
+}
+
+static void test_half(void)
+{
+    test_all(RATP_F16, half_value);
+}
+
+static void test_bfloat(void)
+{
+    test_all(RATP_BF16, bfloat_value);
+}
+
+static void test_overflow(void)
+{
+    uint16_t stored;
+    dtype_store(&stored, RATP_F16, 65519.0f);
+    CHECK_EQUAL(stored, 0x7bff);
+    dtype_store(&stored, RATP_F16, 65520.0f);
+    CHECK_EQUAL(stored, 0x7c00);
+    dtype_store(&stored, RATP_F16, -1e30f);
+    CHECK_EQUAL(stored, 0xfc00);
+    dtype_store(&stored, RATP_F16, 0x1p-26f);
+    CHECK_EQUAL(stored, 0);
+}
+
+static void test_rows(void)
+{
+    float values[5] = {1, -2, 0.5f, 3, -0.25f}, back[5];
+    uint16_t words[5];
+    for (ratp_dtype dtype = RATP_F16; dtype <= RATP_BF16; dtype++) {
+        dtype_store_row(words, dtype, 5, values);
+        dtype_load_row(words, dtype, 5, back);
+        CHECK(memcmp(values, back, sizeof back) == 0);
+        CHECK_EQUAL(dtype_size(dtype), 2);
+    }
+    CHECK_EQUAL(dtype_size(RATP_F32), 4);
+    CHECK_EQUAL(dtype_size(99), 0);
+}
+
+int main(void)
+{
+    RUN(test_half);
+    RUN(test_bfloat);
+    RUN(test_overflow);
+    RUN(test_rows);
+    return check_result();
+}

@@ -7,7 +7,7 @@ layout(constant_id = 1) const uint FINISH = FINISH_STORE;
 
 layout(push_constant, std430) uniform arguments {
     vec4s x;
-    uvec2s w;
+    uvec4s w;
     results y;
     uint rows, outer, inner;
 };

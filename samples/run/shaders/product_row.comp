@@ -21,8 +21,8 @@ void main()
         for (uint i = 0; i < OUTPUTS; i++) {
             // A row past the end is read as the last one, and not written.
             const uint n = min(first_n + i, outer - 1);
-            const uint w_index = (n * inner + k) / 4;
-            sum[i] += dot(low, weights_at(w, w_index)) + dot(high, weights_at(w, w_index + 1));
+            const weights_8 line = weights_at(w, (n * inner + k) / 8);
+            sum[i] += dot(low, line.low) + dot(high, line.high);
         }
     }
     partial[thread] = sum;

@@ -4,7 +4,7 @@
 
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer floats { float at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer vec4s { vec4 at[]; };
-layout(buffer_reference, std430, buffer_reference_align = 8) readonly buffer uvec2s { uvec2 at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer uvec4s { uvec4 at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer ints { int at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) buffer results { float at[]; };
 
@@ -18,11 +18,17 @@ vec2 unpack_pair(uint word)
     return vec2(uintBitsToFloat(word << 16), uintBitsToFloat(word & 0xffff0000u));
 }
 
-// Weights 4 * index to 4 * index + 3.
-vec4 weights_at(uvec2s weights, uint index)
+// Weights 8 * index to 8 * index + 7, in as few loads as there can be.
+struct weights_8 {
+    vec4 low, high;
+};
+
+weights_8 weights_at(uvec4s weights, uint index)
 {
     if (WEIGHT_TYPE == TYPE_F32)
-        return uintBitsToFloat(uvec4(weights.at[2 * index], weights.at[2 * index + 1]));
-    const uvec2 words = weights.at[index];
-    return vec4(unpack_pair(words.x), unpack_pair(words.y));
+        return weights_8(uintBitsToFloat(weights.at[2 * index]),
+                         uintBitsToFloat(weights.at[2 * index + 1]));
+    const uvec4 words = weights.at[index];
+    return weights_8(vec4(unpack_pair(words.x), unpack_pair(words.y)),
+                     vec4(unpack_pair(words.z), unpack_pair(words.w)));
 }

@@ -188,6 +188,8 @@ static void add_tile(struct scene *s, struct scene_plan *p, struct plan_list *li
 
 static void make_tiles(struct scene *s, struct scene_plan *p, uint32_t most)
 {
+    if (random_chance(&s->random, 20))
+        most = random_in(&s->random, 1, most);
     for (uint32_t pass = 0; pass < 2; pass++) {
         struct plan_list *list = pass ? &p->cls.singles : &p->cls.tiles;
         for (uint32_t i = 0; i < s->count; i++) {

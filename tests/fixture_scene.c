@@ -288,6 +288,26 @@ static void fill_operand(struct scene *s, const struct scene_operand *o, float d
         }
 }
 
+/* One sequence gets NaN inputs; the others must not notice. */
+static void poison(struct scene *s)
+{
+    struct random *r = &s->random;
+    const struct scene_operand *all[] = {&s->q, &s->k, &s->v, &s->f, &s->o};
+    float row[ROW];
+    s->poisoned = s->count;
+    if (s->count < 2 || !random_chance(r, 20))
+        return;
+    s->poisoned = random_in(r, 0, s->count - 1);
+    const struct scene_sequence *q = &s->sequence[s->poisoned];
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        for (uint32_t n = 0; n < q->rows && all[i]->offset; n++) {
+            uint32_t head = random_in(r, 0, all[i]->heads - 1);
+            scene_load(all[i], s->image, q->row0 + n, head, row);
+            row[random_in(r, 0, all[i]->channels - 1)] = NAN;
+            scene_store(all[i], s->image, q->row0 + n, head, row);
+        }
+}
+
 static void fill_mask(struct scene *s)
 {
     struct random *r = &s->random;
@@ -485,6 +505,7 @@ bool scene_make(struct scene *s, uint64_t seed, const struct fixture_options *on
     fill_operand(s, &s->v, 1);
     fill_operand(s, &s->f, 2);
     fill_operand(s, &s->o, 1);
+    poison(s);
     fill_mask(s);
     fill_parts(s);
     return fill_cache(s);
@@ -508,13 +529,13 @@ void scene_describe(const struct scene *s, char *text, size_t size)
     const struct layer_shape *h = &s->shape;
     int n = snprintf(text, size,
                      "ops %u, heads %u/%u, size %u/%u, cache %s/%s, q %s out %s, %s %u, page %u, "
-                     "layer %u of %u%s%s%s%s%s:",
+                     "layer %u of %u%s%s%s%s%s%s:",
                      s->ops, h->query_heads, h->kv_heads, h->head_size, h->value_size,
                      dtype_name(h->k_dtype), dtype_name(h->v_dtype), dtype_name(s->q.dtype),
                      dtype_name(s->out.dtype), styles[h->rope_style], h->rope_size, h->page_slots,
                      s->layer, s->layers, h->memory ? ", memory" : "", h->softcap > 0 ? ", cap" : "",
                      s->o.offset ? ", gate" : "", s->mask.offset ? ", mask" : "",
-                     s->causal ? "" : ", all keys");
+                     s->causal ? "" : ", all keys", s->poisoned < s->count ? ", NaN" : "");
     for (uint32_t i = 0; i < s->count && n > 0 && (size_t)n < size; i++) {
         const struct scene_sequence *q = &s->sequence[i];
         n += snprintf(text + n, size - (size_t)n, " %u+%u%s d%uw%us%u", q->pos0, q->rows,

@@ -42,6 +42,7 @@ struct scene {
     bool slot_major;          /* [slot][head] in a page, else [head][slot] */
     bool causal, external;
     uint32_t count, rows;
+    uint32_t poisoned;        /* a sequence with NaN among its inputs; count: none */
     struct scene_sequence sequence[SCENE_SEQUENCES];
     uint64_t *page;           /* arena offset of each page of the list */
     bool *page_layered;

@@ -3,7 +3,8 @@
 #
 # Ends with one line, "N passed, M failed, K skipped", and status 0 when nothing
 # failed. RATPLUS_BUILD names the build folder (default build-tests),
-# RATPLUS_SETUP adds options to meson setup, RATPLUS_TEST to meson test.
+# RATPLUS_SETUP adds options to meson setup, RATPLUS_TEST to meson test, whose log
+# is then named RATPLUS_LOG.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . samples/packages.sh
@@ -26,4 +27,4 @@ fi
 echo "Building in $build"
 ninja -C "$build" --quiet || give_up "The build failed."
 meson test -C "$build" --no-rebuild --print-errorlogs ${RATPLUS_TEST:-}
-python3 tests/summary.py "$build"
+python3 tests/summary.py "$build" ${RATPLUS_LOG:-}

@@ -45,10 +45,8 @@ const void *api_get_extension(const ratp_instance *instance, const char *id)
     struct error err = {""};
     if (!object_is(instance, OBJECT_INSTANCE))
         return NULL;
-#ifdef RATP_VULKAN
     if (id && strcmp(id, RATP_VULKAN_EXTENSION) == 0)
         return &api_vulkan_table;
-#endif
     fail(&err, RATP_NOT_FOUND, "id is \"%.100s\", the extension known is \"%s\"",
          id ? id : "(NULL)", RATP_VULKAN_EXTENSION);
     api_return(instance, RATP_NOT_FOUND, &err);

@@ -21,7 +21,6 @@ ratp_status instance_open(const struct ratp_instance_params *params, ratp_instan
     if (!instance)
         return fail(err, RATP_OUT_OF_MEMORY, "no host memory for an instance");
     instance->log = (struct log){params->log, params->log_user, params->log_level};
-#ifdef RATP_VULKAN
     if (!params->no_vulkan) {
         ratp_status status = vk_instance_create(&instance->log, params->validation != 0,
                                                 &instance->vulkan, err);
@@ -30,7 +29,6 @@ ratp_status instance_open(const struct ratp_instance_params *params, ratp_instan
             return status;
         }
     }
-#endif
     object_init(&instance->object, OBJECT_INSTANCE);
     *out = instance;
     return RATP_OK;
@@ -41,9 +39,7 @@ ratp_status instance_close(ratp_instance *instance, struct error *err)
     ratp_status status = object_childless(&instance->object, "devices or policies", err);
     if (status)
         return status;
-#ifdef RATP_VULKAN
     vk_instance_destroy(&instance->vulkan);
-#endif
     object_fini(&instance->object);
     free(instance);
     return RATP_OK;
@@ -53,12 +49,7 @@ ratp_status instance_close(ratp_instance *instance, struct error *err)
 
 static uint32_t vulkan_count(const ratp_instance *instance)
 {
-#ifdef RATP_VULKAN
-    if (instance->vulkan)
-        return vk_device_count(instance->vulkan);
-#endif
-    (void)instance;
-    return 0;
+    return instance->vulkan ? vk_device_count(instance->vulkan) : 0;
 }
 
 uint32_t device_list_size(const ratp_instance *instance)
@@ -73,12 +64,10 @@ ratp_status device_list_info(const ratp_instance *instance, uint32_t index,
     if (index >= device_list_size(instance))
         return fail(err, RATP_NOT_FOUND, "index is %" PRIu32 ", %" PRIu32 " devices are listed",
                     index, device_list_size(instance));
-#ifdef RATP_VULKAN
     if (index < vulkan_count(instance)) {
         vk_device_describe(instance->vulkan, index, info);
         return RATP_OK;
     }
-#endif
     struct backend *backend = NULL;
     ratp_status status = reference_open(&instance->log, 0, &backend, err);
     if (status)
@@ -191,9 +180,6 @@ ratp_status device_adopt(ratp_instance *instance, struct backend *backend, bool 
     return RATP_OK;
 }
 
-#ifndef RATP_VULKAN
-#define open_vulkan(...) RATP_INTERNAL
-#else
 static ratp_status open_vulkan(ratp_instance *instance, uint32_t index, uint64_t budget,
                                struct backend **out, struct error *err)
 {
@@ -206,7 +192,6 @@ static ratp_status open_vulkan(ratp_instance *instance, uint32_t index, uint64_t
         vk_device_close(&vk);
     return status;
 }
-#endif
 
 ratp_status device_start(ratp_instance *instance, uint32_t index, uint64_t budget,
                          ratp_device **out, struct error *err)

@@ -145,6 +145,8 @@ ratp_cache *step_cache(const ratp_step *step);
 ratp_status step_may_attend(const ratp_step *step, uint32_t layer, struct error *err);
 ratp_status step_run(ratp_step *step, uint32_t layer, const struct step_io *io,
                      struct error *err);
+/* Whether step_attach was called. */
+bool step_recording(const ratp_step *step);
 /* From now on step_run records on `stream`, which the caller made; what was
  * recorded before stays where it is. The stream is not submitted by the step. */
 ratp_status step_attach(ratp_step *step, struct stream *stream, struct error *err);

@@ -188,7 +188,15 @@ ratp_status step_may_attend(const ratp_step *step, uint32_t layer, struct error 
                     step->cache->layers);
     if (step->attended[layer])
         return fail(err, RATP_WRONG_STATE, "layer %u was attended in this step already", layer);
+    if (step->attached && !step->awaited)
+        return fail(err, RATP_WRONG_STATE,
+                    "step_recorded was called; call step_record again, or commit or abort the step");
     return RATP_OK;
+}
+
+bool step_recording(const ratp_step *step)
+{
+    return step->attached;
 }
 
 ratp_status step_stream(ratp_step *step, struct stream **out, struct error *err)
@@ -282,7 +290,7 @@ ratp_status step_attach(ratp_step *step, struct stream *stream, struct error *er
         return fail(err, RATP_WRONG_STATE,
                     "%u layers were attended before step_record; record before the first attend",
                     step->attended_count);
-    if (step->stream)
+    if (step->stream && step->stream != stream)
         b->ops->stream_drop(b, step->stream);
     step->stream = stream;
     step->attached = step->awaited = true;

@@ -164,6 +164,7 @@ static const struct backend_ops ops = {
     .merge = merge,
     .limits = kernels_limits,
     .info = info,
+    .kernel_form = kernels_form,
 };
 
 ratp_status kernels_open(struct vk_device *vk, const struct log *log, struct backend **out,
@@ -176,6 +177,7 @@ ratp_status kernels_open(struct vk_device *vk, const struct log *log, struct bac
     k->base.ops = &ops;
     k->base.log = *log;
     k->vk = vk;
+    kernels_describe(k);
     *out = &k->base;
     return RATP_OK;
 }

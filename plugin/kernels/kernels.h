@@ -4,9 +4,17 @@
 
 #include "../vulkan/vulkan.h"
 
+/* What one kernel runs as on this device. */
+struct kernel_text {
+    char form[160], reason[200];
+};
+
+enum { KERNEL_COUNT = 5 };
+
 struct kernel_backend {
     struct backend base;
     struct vk_device *vk;
+    struct kernel_text text[KERNEL_COUNT];
 };
 
 static inline struct vk_device *kernel_device(struct backend *b)
@@ -36,6 +44,8 @@ ratp_status kernels_attend(struct backend *b, struct stream *s, const struct att
 ratp_status kernels_merge(struct backend *b, struct stream *s, const struct merge_args *args,
                           struct error *err);
 void kernels_limits(struct backend *b, const struct layer_shape *shape, struct work_limits *out);
+/* Fills k->text. */
+void kernels_describe(struct kernel_backend *k);
 bool kernels_form(struct backend *b, uint32_t index, struct ratp_kernel_form *out);
 
 #endif

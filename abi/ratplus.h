@@ -262,9 +262,9 @@ enum {
 struct ratp_variant {
     size_t struct_size;
     ratp_variant_kind kind;
-    uint32_t dilation; /* D, 1 to 2^24; dilated only */
-    uint32_t window;   /* W: tokens before the query's own, which is always attended */
-    uint32_t sinks;    /* S: first tokens of the sequence */
+    uint32_t dilation; /* D, 1 to 2^24; dilated only. 1 is dense */
+    uint32_t window;   /* W: tokens before the query's own, which is always attended; to 2^24 */
+    uint32_t sinks;    /* S: first tokens of the sequence; to 2^24 */
 };
 
 /* A half-open range; count 0 means "to the end". */
@@ -342,8 +342,8 @@ struct ratp_attend_io {
 struct ratp_external {
     size_t struct_size;
     uint32_t batch;        /* sequences; 0: 1 */
-    uint32_t query_tokens; /* of each sequence */
-    uint32_t key_tokens;   /* of each sequence */
+    uint32_t query_tokens; /* of each sequence, at least 1; batch * query_tokens to 2^24 */
+    uint32_t key_tokens;   /* of each sequence, 1 to 2^24 */
     uint32_t query_heads;
     uint32_t kv_heads;
     uint32_t head_size;
@@ -359,7 +359,8 @@ struct ratp_external {
     const struct ratp_tensor *o;         /* NULL: no output gate */
     /* Added to the scaled logits: [batch][query token][key], float32 or
      * float16; -inf hides a key. Its head_stride is not 0 when each query head
-     * has a mask of its own. NULL: none. A query that sees no key gets 0. */
+     * has a mask of its own; batch_stride 0 then means query_heads * head_stride.
+     * NULL: none. A query that sees no key gets 0. */
     const struct ratp_tensor *mask;
     const struct ratp_tensor *out;
     const struct ratp_tensor *lse; /* NULL: not wanted; -inf for a query that sees no key */
@@ -498,8 +499,9 @@ struct ratp_api {
     /* One layer; each layer once, in any order. If any operand is in host
      * memory the call returns when `out` is written; otherwise the work is
      * recorded, and runs when the step is committed (or submitted through
-     * ratplus.vulkan/1). After a failure only step_abort is possible.
-     * [one thread per cache] */
+     * ratplus.vulkan/1). A refused argument (RATP_INVALID_ARGUMENT,
+     * RATP_WRONG_STATE) changes nothing; after any other failure only
+     * step_abort is possible. [one thread per cache] */
     ratp_status (*step_attend)(ratp_step *step, uint32_t layer, const struct ratp_attend_io *io);
     /* Submits what is recorded and makes the new tokens part of their
      * sequences. Every layer must have been attended (RATP_WRONG_STATE

@@ -278,6 +278,9 @@ ratp_status buffer_open(ratp_device *device, const struct ratp_buffer_params *pa
 void buffer_close(ratp_buffer *buffer)
 {
     struct backend *b = buffer->device->backend;
+    /* The host may free its own memory at once. A lost device uses nothing. */
+    if (buffer->imported)
+        b->ops->wait(b, b->ops->latest(b), NULL);
     b->ops->mem_free(b, &buffer->mem);
     atomic_fetch_sub(&buffer->device->object.children, 1);
     object_fini(&buffer->object);

@@ -1,0 +1,223 @@
+/* Host memory that runs out: a whole life, in which the n-th allocation fails,
+ * for n = 0, 1, 2, ... until none does. The failed call answers with a status
+ * and a message and has changed nothing: made again it succeeds, and the
+ * numbers at the end are those of a life without a failure. */
+#include "../check.h"
+
+#include <ratplus.h>
+#include <stdlib.h>
+
+/* ---- Allocation, through the linker's --wrap ---- */
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *old, size_t size);
+int __real_posix_memalign(void **out, size_t alignment, size_t size);
+void __real_free(void *pointer);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+int __wrap_posix_memalign(void **out, size_t alignment, size_t size);
+void __wrap_free(void *pointer);
+
+static long countdown = -1; /* allocations until one fails; below 0: none does */
+static bool injected;
+static long live;
+
+static bool runs_out(void)
+{
+    if (countdown < 0 || countdown-- > 0)
+        return false;
+    injected = true;
+    return true;
+}
+
+void *__wrap_malloc(size_t size)
+{
+    void *p = runs_out() ? NULL : __real_malloc(size);
+    live += p != NULL;
+    return p;
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    void *p = runs_out() ? NULL : __real_calloc(count, size);
+    live += p != NULL;
+    return p;
+}
+
+void *__wrap_realloc(void *old, size_t size)
+{
+    void *p = runs_out() ? NULL : __real_realloc(old, size);
+    live += p != NULL && !old;
+    return p;
+}
+
+int __wrap_posix_memalign(void **out, size_t alignment, size_t size)
+{
+    int error = runs_out() ? 12 : __real_posix_memalign(out, alignment, size);
+    live += !error;
+    return error;
+}
+
+void __wrap_free(void *pointer)
+{
+    live -= pointer != NULL;
+    __real_free(pointer);
+}
+
+/* ---- The life ---- */
+
+enum { LAYERS = 3, HEADS = 4, KV_HEADS = 2, SIZE = 16, MAX_ROWS = 96, STEPS = 5 };
+enum { COUNT = MAX_ROWS * HEADS * SIZE };
+
+static const struct ratp_api *ratp;
+static float in[LAYERS][COUNT];
+static float out[STEPS][LAYERS][COUNT], first_out[STEPS][LAYERS][COUNT];
+static float external_out[COUNT], first_external[COUNT];
+
+/* Whether a call has to be made again: it failed because memory ran out. */
+static bool again(ratp_status status, const void *object, const char *call)
+{
+    char text[300] = "reason";
+    if (status == RATP_OK)
+        return false;
+    if (object)
+        ratp->last_error(object, text, sizeof text);
+    if (!CHECK(injected) || !CHECK_EQUAL(status, RATP_OUT_OF_MEMORY) || !CHECK(text[0])) {
+        fprintf(stderr, "    %s: %s: %s\n", call, ratp->status_name(status), text);
+        exit(1);
+    }
+    injected = false;
+    return true;
+}
+
+#define TWICE(object, call) \
+    (void)(again(call, object, #call) && CHECK_EQUAL(call, RATP_OK))
+
+struct usage {
+    uint64_t lengths[2], pages[2], used;
+};
+
+static struct usage usage_of(ratp_cache *cache, ratp_seq *const *seqs)
+{
+    struct usage u = {0};
+    struct ratp_cache_stats stats = {.struct_size = sizeof stats};
+    CHECK_EQUAL(ratp->cache_stats(cache, &stats), RATP_OK);
+    u.used = stats.pages_used;
+    for (int i = 0; i < 2; i++) {
+        struct ratp_seq_stats s = {.struct_size = sizeof s};
+        CHECK_EQUAL(ratp->seq_stats(seqs[i], &s), RATP_OK);
+        u.lengths[i] = s.length;
+        u.pages[i] = s.pages;
+    }
+    return u;
+}
+
+/* One forward pass; an abort, where it is tried, must undo it. */
+static void pass(ratp_cache *cache, ratp_seq *const *seqs, const uint32_t *tokens, int number)
+{
+    struct ratp_step_params params = {sizeof params, 2, seqs, tokens};
+    struct usage before = usage_of(cache, seqs);
+    for (int attempt = 0; attempt < 3; attempt++) {
+        ratp_step *step = NULL;
+        bool failed = again(ratp->step_begin(cache, &params, &step), cache, "step_begin");
+        CHECK_EQUAL(failed, !step);
+        for (int layer = 0; layer < LAYERS && !failed; layer++) {
+            struct ratp_tensor t = {sizeof t, .host = in[layer]};
+            struct ratp_tensor to = {sizeof to, .host = out[number][layer]};
+            struct ratp_attend_io io = {sizeof io, &t, &t, &t, &t, &t, &to, NULL};
+            failed = again(ratp->step_attend(step, (uint32_t)layer, &io), step, "step_attend");
+        }
+        if (!failed && attempt > 0)
+            failed = again(ratp->step_commit(&step), step, "step_commit");
+        if (!failed && attempt > 0)
+            return;
+        CHECK_EQUAL(ratp->step_abort(&step), RATP_OK);
+        struct usage after = usage_of(cache, seqs);
+        CHECK(memcmp(&before, &after, sizeof before) == 0);
+    }
+    CHECK(!"a pass succeeds in three attempts");
+}
+
+static void external(ratp_device *device)
+{
+    const struct ratp_variant variant = {sizeof variant, RATP_DILATED, 4, 5, 1};
+    struct ratp_tensor t = {sizeof t, .host = in[0]}, to = {sizeof to, .host = external_out};
+    struct ratp_external p = {sizeof p, 2, 8, 24, HEADS, KV_HEADS, SIZE, .causal = 1,
+                              .first_position = 16, .variant = &variant,
+                              .q = &t, .k = &t, .v = &t, .out = &to};
+    TWICE(device, ratp->attend_external(device, &p));
+}
+
+static void life(void)
+{
+    static const char json[] = "{\"default\": \"d8w12s2\", \"rules\": ["
+                               "{\"layers\": 1, \"variant\": \"streamw20s3\"},"
+                               "{\"layers\": 2, \"variant\": \"dense\"}]}";
+    ratp_instance *instance = NULL;
+    ratp_device *device = NULL;
+    ratp_policy *policy = NULL;
+    ratp_cache *cache = NULL;
+    ratp_buffer *buffer = NULL;
+    ratp_seq *seqs[2] = {NULL, NULL};
+    struct ratp_instance_params quiet = {sizeof quiet, .no_vulkan = 1};
+    struct ratp_rope rope = {sizeof rope, .style = RATP_ROPE_HALF};
+    struct ratp_geometry geometry = {sizeof geometry, LAYERS, HEADS, KV_HEADS, SIZE, .memory = 1,
+                                     .max_tokens = 4096, .rope = &rope};
+    struct ratp_buffer_params size = {sizeof size, .size = 1000};
+    TWICE(NULL, ratp->instance_create(&quiet, &instance, NULL, 0));
+    TWICE(instance, ratp->device_open(instance, NULL, &device));
+    TWICE(instance, ratp->policy_from_json(instance, json, sizeof json - 1, &policy));
+    TWICE(device, ratp->buffer_create(device, &size, &buffer));
+    struct ratp_cache_params params = {sizeof params, &geometry, policy, .page_slots = 8,
+                                       .retention = RATP_RETAIN_NEEDED};
+    TWICE(device, ratp->cache_create(device, &params, &cache));
+    for (int i = 0; i < 2; i++)
+        TWICE(cache, ratp->seq_create(cache, &seqs[i]));
+    static const uint32_t tokens[STEPS][2] = {{40, 1}, {1, 50}, {1, 1}, {30, 1}, {1, 33}};
+    for (int i = 0; i < STEPS; i++)
+        pass(cache, seqs, tokens[i], i);
+    external(device);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQUAL(ratp->seq_destroy(&seqs[i]), RATP_OK);
+    CHECK_EQUAL(ratp->cache_destroy(&cache), RATP_OK);
+    CHECK_EQUAL(ratp->buffer_destroy(&buffer), RATP_OK);
+    CHECK_EQUAL(ratp->policy_destroy(&policy), RATP_OK);
+    CHECK_EQUAL(ratp->device_close(&device), RATP_OK);
+    CHECK_EQUAL(ratp->instance_destroy(&instance), RATP_OK);
+}
+
+static void test_allocations(void)
+{
+    long before = live;
+    life();
+    CHECK_EQUAL(live, before);
+    memcpy(first_out, out, sizeof out);
+    memcpy(first_external, external_out, sizeof external_out);
+    long failures = 0;
+    for (;; failures++) {
+        memset(out, 0, sizeof out);
+        countdown = failures;
+        life();
+        CHECK(memcmp(first_out, out, sizeof out) == 0);
+        CHECK(memcmp(first_external, external_out, sizeof external_out) == 0);
+        if (!CHECK_EQUAL(live, before))
+            break;
+        if (countdown >= 0)
+            break;
+    }
+    countdown = -1;
+    printf("%ld allocations were made to fail\n", failures);
+    CHECK(failures > 50);
+}
+
+int main(void)
+{
+    ratp = ratp_get_api(RATP_ABI_MAJOR, NULL, 0);
+    for (int layer = 0; layer < LAYERS; layer++)
+        for (int i = 0; i < COUNT; i++)
+            in[layer][i] = (float)((i * 7 + layer * 3) % 23) / 11 - 1;
+    RUN(test_allocations);
+    return check_result();
+}

@@ -1,0 +1,309 @@
+/* attend_external and merge: wrong arguments, and results against a plain loop
+ * over the definition, from host memory and from buffers with gaps. */
+#include "api_host.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { BATCH = 3, QUERIES = 5, KEYS = 23, HEADS = 4, GROUP = 2, KV = HEADS / GROUP, SIZE = 16 };
+
+struct arrays {
+    float q[BATCH][QUERIES][HEADS][SIZE];
+    float k[BATCH][KEYS][KV][SIZE];
+    float v[BATCH][KEYS][KV][SIZE];
+    float o[BATCH][QUERIES][HEADS][SIZE];
+    float mask[BATCH][HEADS][QUERIES][KEYS];
+    float out[BATCH][QUERIES][HEADS][SIZE];
+    float lse[BATCH][QUERIES][HEADS];
+    float wanted[BATCH][QUERIES][HEADS][SIZE];
+    float wanted_lse[BATCH][QUERIES][HEADS];
+};
+
+static struct arrays a;
+static uint32_t random_state = 1;
+
+static float random_float(void)
+{
+    random_state = random_state * 1664525u + 1013904223u;
+    return (float)(random_state >> 8) / (float)(1 << 23) - 1;
+}
+
+static void fill(float *values, size_t bytes)
+{
+    for (size_t i = 0; i < bytes / sizeof *values; i++)
+        values[i] = random_float();
+}
+
+/* What a call asks for, for the plain loop. */
+struct setting {
+    bool causal, mask, own_masks, gate;
+    uint32_t first_position;
+    struct ratp_variant variant;
+    float softcap;
+};
+
+static bool attends(const struct setting *s, uint32_t query, uint32_t key)
+{
+    uint32_t t = s->first_position + query;
+    if (!s->causal)
+        return true;
+    if (key > t)
+        return false;
+    return s->variant.kind == RATP_DENSE || t - key <= s->variant.window ||
+           key < s->variant.sinks ||
+           (s->variant.kind == RATP_DILATED && (key + 1) % s->variant.dilation == 0);
+}
+
+static void attend_plainly(const struct setting *s)
+{
+    for (uint32_t b = 0; b < BATCH; b++)
+        for (uint32_t i = 0; i < QUERIES; i++)
+            for (uint32_t h = 0; h < HEADS; h++) {
+                double sum[SIZE] = {0}, total = 0;
+                for (uint32_t j = 0; j < KEYS; j++) {
+                    if (!attends(s, i, j))
+                        continue;
+                    double logit = 0;
+                    for (int c = 0; c < SIZE; c++)
+                        logit += (double)(a.q[b][i][h][c] * a.k[b][j][h / GROUP][c]) / 4;
+                    if (s->softcap > 0)
+                        logit = (double)s->softcap * tanh(logit / (double)s->softcap);
+                    if (s->mask)
+                        logit += (double)a.mask[b][s->own_masks ? h : 0][i][j];
+                    double weight = exp(logit);
+                    total += weight;
+                    for (int c = 0; c < SIZE; c++)
+                        sum[c] += weight * (double)a.v[b][j][h / GROUP][c];
+                }
+                a.wanted_lse[b][i][h] = (float)log(total);
+                for (int c = 0; c < SIZE; c++) {
+                    double y = total > 0 ? sum[c] / total : 0;
+                    if (s->gate)
+                        y /= 1 + exp(-(double)a.o[b][i][h][c]);
+                    a.wanted[b][i][h][c] = (float)y;
+                }
+            }
+}
+
+static double difference(const float *got, const float *wanted, size_t bytes)
+{
+    double error = 0, norm = 0;
+    for (size_t i = 0; i < bytes / sizeof *got; i++) {
+        if (isinf(wanted[i]) && got[i] == wanted[i])
+            continue;
+        error += (double)(got[i] - wanted[i]) * (double)(got[i] - wanted[i]);
+        norm += (double)wanted[i] * (double)wanted[i];
+    }
+    return sqrt(error / norm);
+}
+
+static struct ratp_tensor host_tensor(void *host)
+{
+    return (struct ratp_tensor){sizeof(struct ratp_tensor), .host = host};
+}
+
+static void run(const struct setting *s)
+{
+    struct ratp_tensor q = host_tensor(a.q), k = host_tensor(a.k), v = host_tensor(a.v);
+    struct ratp_tensor o = host_tensor(a.o), out = host_tensor(a.out), lse = host_tensor(a.lse);
+    struct ratp_tensor mask = host_tensor(a.mask);
+    if (s->own_masks)
+        mask.head_stride = sizeof a.mask[0][0];
+    else
+        mask.batch_stride = sizeof a.mask[0];
+    struct ratp_external p = {
+        sizeof p, BATCH, QUERIES, KEYS, HEADS, KV, SIZE, .softcap = s->softcap,
+        .causal = s->causal, .first_position = s->first_position, .variant = &s->variant,
+        .q = &q, .k = &k, .v = &v, .o = s->gate ? &o : NULL, .mask = s->mask ? &mask : NULL,
+        .out = &out, .lse = &lse};
+    memset(a.out, 0x7f, sizeof a.out);
+    attend_plainly(s);
+    if (!CHECK_EQUAL(ratp->attend_external(device, &p), RATP_OK))
+        fprintf(stderr, "    %s\n", host_message(device));
+    CHECK(difference(&a.out[0][0][0][0], &a.wanted[0][0][0][0], sizeof a.out) < 2e-5);
+    CHECK(difference(&a.lse[0][0][0], &a.wanted_lse[0][0][0], sizeof a.lse) < 2e-5);
+}
+
+static void test_results(void)
+{
+    const struct ratp_variant dense = {sizeof dense, RATP_DENSE, 0, 0, 0};
+    const struct ratp_variant dilated = {sizeof dense, RATP_DILATED, 4, 3, 2};
+    const struct ratp_variant stream = {sizeof dense, RATP_STREAMING, 0, 6, 1};
+    fill(&a.mask[0][0][0][0], sizeof a.mask);
+    for (int j = 0; j < KEYS; j++)
+        a.mask[1][0][2][j] = -INFINITY; /* a query that sees no key */
+    a.mask[2][3][1][7] = -INFINITY;
+    run(&(struct setting){.variant = dense});
+    run(&(struct setting){.variant = dense, .causal = true, .first_position = KEYS - QUERIES});
+    run(&(struct setting){.variant = dilated, .causal = true, .first_position = KEYS - QUERIES});
+    run(&(struct setting){.variant = stream, .causal = true, .first_position = 3, .gate = true});
+    run(&(struct setting){.variant = dense, .causal = true, .first_position = 100});
+    run(&(struct setting){.variant = dense, .mask = true, .softcap = 2});
+    run(&(struct setting){.variant = dense, .mask = true, .own_masks = true, .gate = true});
+    run(&(struct setting){.variant = dilated, .causal = true, .mask = true,
+                          .first_position = KEYS - QUERIES});
+}
+
+static ratp_buffer *upload(const void *data, size_t rows, size_t row, size_t stride)
+{
+    ratp_buffer *buffer = NULL;
+    struct ratp_buffer_params size = {sizeof size, .size = rows * stride};
+    CHECK_EQUAL(ratp->buffer_create(device, &size, &buffer), RATP_OK);
+    for (size_t i = 0; i < rows && buffer; i++)
+        CHECK_EQUAL(ratp->buffer_write(buffer, i * stride, (const char *)data + i * row, row),
+                    RATP_OK);
+    return buffer;
+}
+
+/* Sequences of the batch lie apart: the kernels' rows are not one run. */
+static void test_gaps(void)
+{
+    enum { GAP = 64 };
+    const struct setting s = {.causal = true, .first_position = KEYS - QUERIES,
+                              .variant = {sizeof s.variant, RATP_DILATED, 4, 3, 2}};
+    struct ratp_tensor q = {sizeof q, .batch_stride = sizeof a.q[0] + GAP};
+    struct ratp_tensor k = {sizeof k, .batch_stride = sizeof a.k[0] + GAP};
+    struct ratp_tensor v = {sizeof v, .batch_stride = 0};
+    struct ratp_tensor out = {sizeof out, .batch_stride = sizeof a.out[0] + 2 * GAP};
+    q.buffer = upload(a.q, BATCH, sizeof a.q[0], sizeof a.q[0] + GAP);
+    k.buffer = upload(a.k, BATCH, sizeof a.k[0], sizeof a.k[0] + GAP);
+    v.buffer = upload(a.v, BATCH, sizeof a.v[0], sizeof a.v[0]);
+    out.buffer = upload(a.out, BATCH, sizeof a.out[0], sizeof a.out[0] + 2 * GAP);
+    struct ratp_external p = {
+        sizeof p, BATCH, QUERIES, KEYS, HEADS, KV, SIZE, .causal = 1,
+        .first_position = s.first_position, .variant = &s.variant,
+        .q = &q, .k = &k, .v = &v, .out = &out};
+    CHECK_EQUAL(ratp->attend_external(device, &p), RATP_OK);
+    attend_plainly(&s);
+    for (uint32_t b = 0; b < BATCH; b++)
+        CHECK_EQUAL(ratp->buffer_read(out.buffer, b * out.batch_stride, a.out[b], sizeof a.out[b]),
+                    RATP_OK);
+    CHECK(difference(&a.out[0][0][0][0], &a.wanted[0][0][0][0], sizeof a.out) < 2e-5);
+    CHECK_EQUAL(ratp->buffer_destroy(&q.buffer), RATP_OK);
+    CHECK_EQUAL(ratp->buffer_destroy(&k.buffer), RATP_OK);
+    CHECK_EQUAL(ratp->buffer_destroy(&v.buffer), RATP_OK);
+    CHECK_EQUAL(ratp->buffer_destroy(&out.buffer), RATP_OK);
+}
+
+static void test_refused(void)
+{
+    struct ratp_tensor t = host_tensor(a.k), bf16 = t, half_row = t;
+    bf16.dtype = RATP_BF16;
+    half_row.dtype = RATP_F16;
+    const struct ratp_variant wrong = {sizeof wrong, 5, 0, 0, 0};
+    const struct ratp_external good = {sizeof good, BATCH, QUERIES, KEYS, HEADS, KV, SIZE,
+                                       .q = &t, .k = &t, .v = &t, .out = &t};
+    struct ratp_external p;
+    CHECK_EQUAL(ratp->attend_external(NULL, &good), RATP_INVALID_ARGUMENT);
+    REFUSE(instance, ratp->attend_external((ratp_device *)instance, &good), RATP_INVALID_ARGUMENT,
+           "device is the handle of a different kind");
+    REFUSE(device, ratp->attend_external(device, NULL), RATP_INVALID_ARGUMENT, "params is NULL");
+#define WRONG(field, value, part)                                                             \
+    do {                                                                                      \
+        p = good;                                                                             \
+        p.field = (value);                                                                    \
+        REFUSE(device, ratp->attend_external(device, &p), RATP_INVALID_ARGUMENT, part);       \
+    } while (0)
+    WRONG(struct_size, 64, "params->struct_size is 64");
+    WRONG(batch, 65537, "params->batch is 65537");
+    WRONG(batch, 1 << 23, "params->batch is 8388608");
+    WRONG(query_tokens, 0, "params->query_tokens is 0");
+    WRONG(query_tokens, UINT32_MAX, "params->query_tokens is 4294967295");
+    WRONG(query_tokens, 1 << 23, "params->batch 3 times query_tokens 8388608");
+    WRONG(key_tokens, 0, "params->key_tokens is 0");
+    WRONG(key_tokens, (1 << 24) + 1, "params->key_tokens is 16777217");
+    WRONG(kv_heads, 0, "params->kv_heads is 0");
+    WRONG(kv_heads, 3, "params->query_heads is 4");
+    WRONG(query_heads, UINT32_MAX - 1, "params->query_heads is 4294967294");
+    WRONG(head_size, 4, "params->head_size is 4");
+    WRONG(value_size, 264, "params->value_size is 264");
+    WRONG(scale, NAN, "params->scale is nan");
+    WRONG(softcap, -1, "params->softcap is -1");
+    WRONG(q, NULL, "params->q is NULL");
+    WRONG(k, NULL, "params->k is NULL");
+    WRONG(v, NULL, "params->v is NULL");
+    WRONG(out, NULL, "params->out is NULL");
+    WRONG(mask, &bf16, "params->mask: dtype is bfloat16");
+    WRONG(mask, &half_row, "params->mask: token_stride is 46 bytes, it must be a multiple of 4");
+    WRONG(lse, &half_row, "params->lse: dtype is float16");
+    p = good;
+    p.causal = 1;
+    p.variant = &wrong;
+    REFUSE(device, ratp->attend_external(device, &p), RATP_INVALID_ARGUMENT,
+           "params->variant.kind is 5");
+    p.variant = NULL;
+    p.first_position = UINT32_MAX;
+    REFUSE(device, ratp->attend_external(device, &p), RATP_INVALID_ARGUMENT,
+           "params->first_position is 4294967295");
+#undef WRONG
+}
+
+/* Two halves of the keys, merged, are all of the keys. */
+static void test_merge(void)
+{
+    enum { ROWS = BATCH * QUERIES };
+    static float part_out[2][ROWS][HEADS][SIZE], part_lse[2][ROWS][HEADS];
+    static float out[ROWS][HEADS][SIZE], lse[ROWS][HEADS];
+    struct ratp_tensor outs[2], lses[2], all = host_tensor(out), all_lse = host_tensor(lse);
+    for (int part = 0; part < 2; part++) {
+        enum { HALF = KEYS / 2 };
+        outs[part] = host_tensor(part_out[part]);
+        lses[part] = host_tensor(part_lse[part]);
+        struct ratp_tensor q = host_tensor(a.q), k = host_tensor(a.k), v = host_tensor(a.v);
+        k.offset = v.offset = part ? HALF * sizeof a.k[0][0] : 0;
+        k.batch_stride = v.batch_stride = sizeof a.k[0];
+        struct ratp_external p = {sizeof p, BATCH, QUERIES, part ? KEYS - HALF : HALF, HEADS, KV,
+                                  SIZE, .q = &q, .k = &k, .v = &v, .out = &outs[part],
+                                  .lse = &lses[part]};
+        CHECK_EQUAL(ratp->attend_external(device, &p), RATP_OK);
+    }
+    const struct ratp_tensor *out_list[2] = {&outs[0], &outs[1]};
+    const struct ratp_tensor *lse_list[2] = {&lses[0], &lses[1]};
+    struct ratp_merge m = {sizeof m, 2, ROWS, HEADS, SIZE, out_list, lse_list, &all, &all_lse};
+    CHECK_EQUAL(ratp->merge(device, &m), RATP_OK);
+    attend_plainly(&(struct setting){.causal = false});
+    CHECK(difference(&out[0][0][0], &a.wanted[0][0][0][0], sizeof out) < 2e-5);
+    CHECK(difference(&lse[0][0], &a.wanted_lse[0][0][0], sizeof lse) < 2e-5);
+
+    const struct ratp_merge good = m;
+    CHECK_EQUAL(ratp->merge(NULL, &m), RATP_INVALID_ARGUMENT);
+    REFUSE(device, ratp->merge(device, NULL), RATP_INVALID_ARGUMENT, "params is NULL");
+#define WRONG(field, value, part)                                                   \
+    do {                                                                            \
+        m = good;                                                                   \
+        m.field = (value);                                                          \
+        REFUSE(device, ratp->merge(device, &m), RATP_INVALID_ARGUMENT, part);       \
+    } while (0)
+    WRONG(struct_size, 8, "params->struct_size is 8");
+    WRONG(parts, 0, "params->parts is 0");
+    WRONG(parts, 65, "params->parts is 65");
+    WRONG(tokens, 0, "params->tokens is 0");
+    WRONG(tokens, UINT32_MAX, "params->tokens is 4294967295");
+    WRONG(heads, 0, "params->heads is 0");
+    WRONG(heads, UINT32_MAX, "params->heads is 4294967295");
+    WRONG(value_size, 12, "params->value_size is 12");
+    WRONG(part_out, NULL, "params->part_out is NULL");
+    WRONG(part_lse, NULL, "params->part_lse is NULL");
+    WRONG(out, NULL, "params->out is NULL");
+    out_list[1] = NULL;
+    WRONG(parts, 2, "params->part_out[1] is NULL");
+    out_list[1] = &outs[1];
+    lses[1].dtype = RATP_F16;
+    WRONG(parts, 2, "params->part_lse[1]: dtype is float16");
+#undef WRONG
+}
+
+int main(int argc, char **argv)
+{
+    host_open(argc, argv);
+    fill(&a.q[0][0][0][0], sizeof a.q);
+    fill(&a.k[0][0][0][0], sizeof a.k);
+    fill(&a.v[0][0][0][0], sizeof a.v);
+    fill(&a.o[0][0][0][0], sizeof a.o);
+    RUN(test_results);
+    RUN(test_gaps);
+    RUN(test_refused);
+    RUN(test_merge);
+    host_close();
+    return check_result();
+}

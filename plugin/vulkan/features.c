@@ -199,8 +199,8 @@ static void query_properties(const struct vk_calls *calls, struct vk_physical *p
     if (maintenance.maxBufferSize && maintenance.maxBufferSize < p->max_allocation)
         p->max_allocation = maintenance.maxBufferSize;
     p->import_alignment = host.minImportedHostPointerAlignment;
-    snprintf(p->info.driver, sizeof p->info.driver, "%.120s %.120s", v12.driverName,
-             v12.driverInfo);
+    snprintf(p->info.driver, sizeof p->info.driver, "%.120s%s%.120s", v12.driverName,
+             v12.driverInfo[0] ? " " : "", v12.driverInfo);
     p->caps.subgroup_size = v11.subgroupSize;
     p->caps.subgroup_min = p->caps.subgroup_max = v11.subgroupSize;
     if (p->caps.subgroup_size_control) {

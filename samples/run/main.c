@@ -155,6 +155,25 @@ static bool open_printer(const struct program *p, struct printer *printer,
     return true;
 }
 
+/* A first chunk and a first decode step, so that no pipeline is made while
+ * the clock runs. */
+static bool warm_up(struct program *p, const struct generate_options *timed,
+                    struct problem *problem)
+{
+    const uint64_t chunk = p->options.chunk;
+    struct generate_options options = *timed;
+    struct generated result;
+    options.prompt = timed->prompt < chunk ? timed->prompt : (uint32_t)chunk;
+    options.count = options.prompt;
+    options.wanted = 2;
+    options.all_logits = false;
+    options.on_token = NULL;
+    if (!generate(p->engine, &options, &result, problem))
+        return false;
+    generated_free(&result);
+    return true;
+}
+
 static bool run_one(struct program *p, struct report_run *run, struct problem *problem)
 {
     const struct run_options *o = &p->options;
@@ -176,7 +195,9 @@ static bool run_one(struct program *p, struct report_run *run, struct problem *p
         .on_token = print ? print_token : NULL,
         .user = &printer,
     };
-    bool good = generate(p->engine, &options, &run->result, problem);
+    const bool timed = o->compare || o->stats || o->json;
+    bool good = !timed || warm_up(p, &options, problem);
+    good = good && generate(p->engine, &options, &run->result, problem);
     free(printer.tokens);
     if (!good)
         return false;

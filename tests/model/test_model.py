@@ -1,7 +1,7 @@
 """The authors' model, converted, through ratplus-run: its logits against those
 that the authors' code gave in float64, in every mode of the golden file.
 
-Usage: test_model.py RUNNER CONVERTER CHECKPOINT GOLDEN DEVICE
+Usage: test_model.py RUNNER CONVERTER CHECKPOINT GOLDEN vulkan|reference
 """
 import json
 import os
@@ -71,8 +71,8 @@ class Model:
             self.folder, "--tokens-file", self.path("tokens.bin"), "--tokens", "0",
             "--prompt-tokens", str(self.meta["prompt"]), "--policy", self.path("policy.json"),
             "--cache-dtype", "f32", "--retention", retention, "--chunk", str(chunk),
-            "--logits", self.path("logits.bin"), "--device", device,
-            *(["--validate"] if device != "reference" else []))
+            "--logits", self.path("logits.bin"),
+            *(["--validate"] if device == "vulkan" else ["--device", device]))
         if code:
             raise RuntimeError(errors.strip())
         return np.fromfile(self.path("logits.bin"), "<f4")
@@ -99,7 +99,7 @@ def main():
                 name = f"{mode['name']}, {retention}, chunks of {chunk}"
                 good = judge(name, logits, tensors["logits." + mode["name"]]) and good
         # Rounded weights have no golden logits, but every engine must read them alike.
-        for dtype in ("float16", "bfloat16") if DEVICE != "reference" else ():
+        for dtype in ("float16", "bfloat16") if DEVICE == "vulkan" else ():
             model = Model(work, meta, tensors["tokens"], dtype)
             mode = meta["modes"][2]
             both = [model.logits(mode, device, "needed", 33) for device in (DEVICE, "reference")]

@@ -3,12 +3,10 @@
  * fails it. */
 #include "check.h"
 
-#include "vulkan/import.h"
-#include "vulkan/ranges.h"
+#include "vulkan/internal.h"
 
 #include "vulkan_add.spv.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
 static const struct vk_shader add_shader = {
@@ -27,11 +25,12 @@ static uint32_t device_index;
 static struct vk_device *device;
 static struct error err;
 static unsigned messages;
+static bool loss_expected;
 
 static void on_log(void *user, ratp_log_level level, const char *message)
 {
     (void)user;
-    if (level == RATP_LOG_ERROR) {
+    if (level == RATP_LOG_ERROR && !loss_expected) {
         messages++;
         fprintf(stderr, "%s\n", message);
     }
@@ -414,6 +413,37 @@ static void test_import(void)
     CHECK_EQUAL(vk_device_import(&log, &host, &guest, &err), RATP_INVALID_ARGUMENT);
 }
 
+/* A lost device answers every call at once, and can be closed. */
+static void test_lost(void)
+{
+    struct vk_device *doomed = NULL;
+    struct vk_stream *s = NULL, *other = NULL;
+    struct mem m, n;
+    uint32_t word = 0;
+    ticket t = 0;
+    size_t size = 0;
+    if (!CHECK(good(vk_device_open(instance, device_index, 0, &doomed, &err))))
+        return;
+    CHECK(good(vk_mem_alloc(doomed, 64, MEM_DEVICE, "word", &m, &err)));
+    CHECK(good(vk_stream_begin(doomed, &s, &err)));
+    CHECK(good(vk_fill_zero(s, &m, 0, 64, &err)));
+    loss_expected = true;
+    CHECK_EQUAL(vk_failed(doomed, VK_ERROR_DEVICE_LOST, "a test", &err), RATP_DEVICE_LOST);
+    loss_expected = false;
+    CHECK_CONTAINS(err.text, "a test");
+    CHECK_EQUAL(vk_fill_zero(s, &m, 0, 64, &err), RATP_DEVICE_LOST);
+    CHECK_EQUAL(add(s, &m, 1, 16), RATP_DEVICE_LOST);
+    CHECK_EQUAL(vk_stream_submit(s, &t, &err), RATP_DEVICE_LOST);
+    CHECK_EQUAL(vk_stream_begin(doomed, &other, &err), RATP_DEVICE_LOST);
+    CHECK_EQUAL(vk_mem_alloc(doomed, 64, MEM_DEVICE, "word", &n, &err), RATP_DEVICE_LOST);
+    CHECK_EQUAL(vk_mem_write(doomed, &m, 0, &word, 4, &err), RATP_DEVICE_LOST);
+    CHECK_EQUAL(vk_mem_read(doomed, &m, 0, &word, 4, &err), RATP_DEVICE_LOST);
+    CHECK_EQUAL(vk_wait(doomed, vk_latest(doomed), &err), RATP_DEVICE_LOST);
+    CHECK_EQUAL(vk_pipeline_cache_save(doomed, NULL, &size, &err), RATP_DEVICE_LOST);
+    vk_mem_free(doomed, &m);
+    vk_device_close(&doomed);
+}
+
 int main(void)
 {
     struct log log = {on_log, NULL, RATP_LOG_WARNING};
@@ -441,6 +471,7 @@ int main(void)
         RUN(test_pipeline_cache);
         RUN(test_host_memory);
         RUN(test_import);
+        RUN(test_lost);
         vk_device_close(&device);
     }
     vk_instance_destroy(&instance);

@@ -1,0 +1,120 @@
+/* What is [any thread] is called from several at once, on one instance and one
+ * device; caches of one device are used in parallel, each by one thread. */
+#include "api_host.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+enum { THREADS = 4, ROUNDS = 6, QUERIES = 3, KEYS = 40, COUNT = KEYS * QUERY_HEADS * HEAD_SIZE };
+
+struct worker {
+    pthread_t thread;
+    uint32_t failures; /* CHECK is for one thread */
+    float in[COUNT], out[QUERIES * QUERY_HEADS * HEAD_SIZE];
+    float step_out[MAX_ROWS * QUERY_HEADS * HEAD_SIZE];
+};
+
+static void expect(struct worker *w, bool good)
+{
+    w->failures += !good;
+}
+
+static void attend_external(struct worker *w)
+{
+    struct ratp_tensor in = {sizeof in, .host = w->in}, out = {sizeof out, .host = w->out};
+    struct ratp_external p = {sizeof p, 1, QUERIES, KEYS, QUERY_HEADS, KV_HEADS, HEAD_SIZE,
+                              .q = &in, .k = &in, .v = &in, .out = &out};
+    expect(w, ratp->attend_external(device, &p) == RATP_OK);
+    p.query_tokens = 0;
+    expect(w, ratp->attend_external(device, &p) == RATP_INVALID_ARGUMENT);
+}
+
+static void use_instance(struct worker *w)
+{
+    static const char good[] = "{\"default\": \"d4\"}", bad[] = "{\"default\": \"d4\"";
+    char text[200];
+    ratp_policy *policy = NULL;
+    struct ratp_device_info info = {.struct_size = sizeof info};
+    expect(w, ratp->policy_from_json(instance, bad, sizeof bad - 1, &policy) == RATP_PARSE_ERROR);
+    expect(w, ratp->policy_from_json(instance, good, sizeof good - 1, &policy) == RATP_OK);
+    expect(w, ratp->last_error(instance, text, sizeof text) == strlen(text));
+    expect(w, ratp->device_describe(instance, 0, &info) == RATP_OK);
+    expect(w, ratp->policy_destroy(&policy) == RATP_OK);
+}
+
+static void use_device(struct worker *w)
+{
+    float back[16] = {0};
+    ratp_buffer *buffer = NULL;
+    struct ratp_buffer_params params = {sizeof params, .size = sizeof back};
+    expect(w, ratp->buffer_create(device, &params, &buffer) == RATP_OK);
+    expect(w, ratp->buffer_write(buffer, 0, w->in, sizeof back) == RATP_OK);
+    expect(w, ratp->buffer_read(buffer, 0, back, sizeof back) == RATP_OK);
+    expect(w, memcmp(back, w->in, sizeof back) == 0);
+    expect(w, ratp->device_wait(device) == RATP_OK);
+    expect(w, ratp->buffer_destroy(&buffer) == RATP_OK);
+}
+
+static void feed(struct worker *w, ratp_cache *cache, ratp_seq *seq, uint32_t tokens)
+{
+    struct ratp_tensor in = {sizeof in, .host = w->in}, out = {sizeof out, .host = w->step_out};
+    struct ratp_attend_io io = {sizeof io, &in, &in, &in, &in, NULL, &out, NULL};
+    struct ratp_step_params params = {sizeof params, 1, &seq, &tokens};
+    ratp_step *step = NULL;
+    expect(w, ratp->step_begin(cache, &params, &step) == RATP_OK);
+    for (uint32_t layer = 0; layer < LAYERS && step; layer++)
+        expect(w, ratp->step_attend(step, layer, &io) == RATP_OK);
+    expect(w, ratp->step_commit(&step) == RATP_OK);
+}
+
+static void *work(void *argument)
+{
+    struct worker *w = argument;
+    struct ratp_geometry geometry = {sizeof geometry, LAYERS, QUERY_HEADS, KV_HEADS, HEAD_SIZE,
+                                     .memory = 1};
+    struct ratp_cache_params params = {sizeof params, .geometry = &geometry};
+    ratp_cache *cache = NULL;
+    ratp_seq *seq = NULL;
+    expect(w, ratp->cache_create(device, &params, &cache) == RATP_OK);
+    expect(w, ratp->seq_create(cache, &seq) == RATP_OK);
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        attend_external(w);
+        use_instance(w);
+        use_device(w);
+        feed(w, cache, seq, round ? 1 : 20);
+    }
+    expect(w, ratp->seq_destroy(&seq) == RATP_OK);
+    expect(w, ratp->cache_destroy(&cache) == RATP_OK);
+    return NULL;
+}
+
+static void test_threads(void)
+{
+    struct worker *workers = calloc(THREADS + 1, sizeof *workers);
+    if (!CHECK(workers))
+        return;
+    for (uint32_t i = 0; i <= THREADS; i++)
+        for (int j = 0; j < COUNT; j++)
+            workers[i].in[j] = (float)(j % 19) / 9 - 1;
+    work(&workers[THREADS]);
+    for (uint32_t i = 0; i < THREADS; i++)
+        CHECK_EQUAL(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+    for (uint32_t i = 0; i < THREADS; i++)
+        CHECK_EQUAL(pthread_join(workers[i].thread, NULL), 0);
+    for (uint32_t i = 0; i < THREADS; i++) {
+        CHECK_EQUAL(workers[i].failures, 0);
+        CHECK(memcmp(workers[i].out, workers[THREADS].out, sizeof workers[i].out) == 0);
+        CHECK(memcmp(workers[i].step_out, workers[THREADS].step_out,
+                     sizeof workers[i].step_out) == 0);
+    }
+    CHECK_EQUAL(workers[THREADS].failures, 0);
+    free(workers);
+}
+
+int main(int argc, char **argv)
+{
+    host_open(argc, argv);
+    RUN(test_threads);
+    host_close();
+    return check_result();
+}

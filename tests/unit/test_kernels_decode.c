@@ -1,0 +1,40 @@
+/* Memory, ring moves, decode attention and merges on every Vulkan device
+ * against the reference, on random work. Arguments: scenes a set, first seed. */
+#include "../fixture.h"
+#include "../kernel_devices.h"
+
+#include <stdlib.h>
+
+static uint32_t scenes = 12;
+static uint64_t first_seed = 1;
+
+static void test_device(struct backend *vulkan, struct backend *reference)
+{
+    static const struct {
+        const char *name;
+        struct fixture_options only;
+    } sets[] = {
+        {"memory", {.ops = FIXTURE_MEMORY}},
+        {"memory, long", {.ops = FIXTURE_MEMORY, .max_tokens = 3000, .sequences = 2}},
+        {"singles", {.ops = FIXTURE_SINGLES, .max_tokens = 1}},
+        {"singles, long past",
+         {.ops = FIXTURE_SINGLES, .max_tokens = 1, .max_past = 3000, .sequences = 2}},
+        {"singles, head size 128", {.ops = FIXTURE_SINGLES, .max_tokens = 1, .head_size = 128}},
+        {"memory, singles", {.ops = FIXTURE_MEMORY | FIXTURE_SINGLES, .max_tokens = 1}},
+        {"external", {.ops = FIXTURE_EXTERNAL, .max_tokens = 1}},
+        {"merge", {.ops = FIXTURE_MERGE}},
+    };
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
+        CHECK(fixture_compare_many(vulkan, reference, first_seed + 1000 * i, scenes, &sets[i].only,
+                                   sets[i].name) == 0);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        scenes = (uint32_t)strtoul(argv[1], NULL, 10);
+    if (argc > 2)
+        first_seed = strtoull(argv[2], NULL, 10);
+    CHECK(kernel_devices_each(test_device) > 0);
+    return check_result();
+}

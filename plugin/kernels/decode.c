@@ -19,7 +19,8 @@ static const struct vk_shader shuffle_shader = {"decode_shuffle", decode_shuffle
 enum {
     MAX_HEADS = 8,    /* query heads that share a read; more would spill registers */
     GROUP_SIZE = 128, /* invocations of a workgroup on a GPU */
-    KEYS = 4          /* keys a team has in flight */
+    KEYS = 4,         /* keys a team has in flight */
+    KEYS_SOFTWARE = 2 /* a CPU has few registers to hold them */
 };
 
 static uint32_t power_of_two(uint32_t n)
@@ -39,7 +40,7 @@ struct decode_form decode_form(const struct vk_caps *caps, const struct layer_sh
         .heads = group < MAX_HEADS ? group : MAX_HEADS,
         .lanes = power_of_two(groups_of(size, 8)),
         .teams = 1,
-        .keys = KEYS,
+        .keys = caps->software ? KEYS_SOFTWARE : KEYS,
     };
     if (form.lanes >= subgroup && (caps->subgroup_operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT)) {
         form.shader = &add_shader;

@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-static uint32_t scenes = 12;
+static uint32_t scenes = 3;
 static uint64_t first_seed = 1;
 
 static void test_device(struct backend *vulkan, struct backend *reference)

@@ -9,12 +9,12 @@
 
 static const struct vk_shader shared_shader = {"decode_shared", decode_shared_spv,
                                                sizeof decode_shared_spv,
-                                               sizeof(struct attend_push)};
+                                               sizeof(struct attend_push), false};
 static const struct vk_shader add_shader = {"decode_add", decode_add_spv, sizeof decode_add_spv,
-                                            sizeof(struct attend_push)};
+                                            sizeof(struct attend_push), true};
 static const struct vk_shader shuffle_shader = {"decode_shuffle", decode_shuffle_spv,
                                                 sizeof decode_shuffle_spv,
-                                                sizeof(struct attend_push)};
+                                                sizeof(struct attend_push), true};
 
 enum {
     MAX_HEADS = 8,    /* query heads that share a read; more would spill registers */
@@ -42,17 +42,18 @@ struct decode_form decode_form(const struct vk_caps *caps, const struct layer_sh
         .teams = 1,
         .keys = caps->software ? KEYS_SOFTWARE : KEYS,
     };
-    if (form.lanes >= subgroup && (caps->subgroup_operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT)) {
+    uint32_t operations = caps->full_subgroups ? caps->subgroup_operations : 0;
+    if (form.lanes >= subgroup && (operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT)) {
         form.shader = &add_shader;
         form.name = "a subgroup for each key";
         form.reason = "";
         form.lanes = subgroup;
-    } else if (caps->subgroup_operations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT) {
+    } else if (operations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT) {
         form.shader = &shuffle_shader;
         form.name = "part of a subgroup for each key";
         form.reason = "";
         form.lanes = form.lanes < subgroup ? form.lanes : subgroup;
-    } else if (caps->subgroup_operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT) {
+    } else if (operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT) {
         form.shader = &add_shader;
         form.name = "a subgroup for each key, some lanes idle";
         form.reason = "no subgroup shuffle";
@@ -60,7 +61,8 @@ struct decode_form decode_form(const struct vk_caps *caps, const struct layer_sh
     } else {
         form.shader = &shared_shader;
         form.name = "a workgroup for each key";
-        form.reason = "no subgroup shuffle or arithmetic";
+        form.reason = caps->full_subgroups ? "no subgroup shuffle or arithmetic"
+                                           : "no full subgroups of a known size";
     }
     if (form.shader != &shared_shader)
         form.teams = (caps->software ? subgroup : GROUP_SIZE) / form.lanes;

@@ -5,15 +5,9 @@
 #include "memory_carry.spv.h"
 #include "memory_local.spv.h"
 
-static const struct vk_shader apply_shader = {"memory_apply", memory_apply_spv,
-                                              sizeof memory_apply_spv,
-                                              sizeof(struct memory_push)};
-static const struct vk_shader local_shader = {"memory_local", memory_local_spv,
-                                              sizeof memory_local_spv,
-                                              sizeof(struct memory_push)};
-static const struct vk_shader carry_shader = {"memory_carry", memory_carry_spv,
-                                              sizeof memory_carry_spv,
-                                              sizeof(struct memory_push)};
+static const struct vk_shader apply_shader = VK_SHADER(memory_apply, struct memory_push);
+static const struct vk_shader local_shader = VK_SHADER(memory_local, struct memory_push);
+static const struct vk_shader carry_shader = VK_SHADER(memory_carry, struct memory_push);
 
 /* Tokens that an invocation of the copy without memory walks along, about:
  * enough to pay for what it does once. */

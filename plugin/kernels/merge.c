@@ -6,9 +6,7 @@
 
 enum { GROUP_SIZE = 64 };
 
-static const struct vk_shader splits_shader = {"merge_splits", merge_splits_spv,
-                                               sizeof merge_splits_spv,
-                                               sizeof(struct attend_push)};
+static const struct vk_shader splits_shader = VK_SHADER(merge_splits, struct attend_push);
 
 ratp_status kernels_gather(struct backend *b, struct stream *s, const struct attend_args *args,
                            struct error *err)
@@ -34,8 +32,7 @@ struct merge_push {
     uint32_t out_token, out_head, lse_token, lse_head;
 };
 
-static const struct vk_shader merge_shader = {"merge", merge_spv, sizeof merge_spv,
-                                              sizeof(struct merge_push)};
+static const struct vk_shader merge_shader = VK_SHADER(merge, struct merge_push);
 
 static struct merge_part part_of(const struct operand *out, const struct operand *lse)
 {

@@ -4,8 +4,7 @@
 
 #include "move.spv.h"
 
-static const struct vk_shader shader = {"move", move_spv, sizeof move_spv,
-                                        sizeof(struct memory_push)};
+static const struct vk_shader shader = VK_SHADER(move, struct memory_push);
 
 /* Workgroups that share a move's positions. */
 enum { SLICES = 16 };

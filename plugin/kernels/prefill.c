@@ -4,7 +4,7 @@
 #include "prefill.spv.h"
 
 static const struct vk_shader plain_shader = {"prefill", prefill_spv, sizeof prefill_spv,
-                                              sizeof(struct attend_push)};
+                                              sizeof(struct attend_push), false};
 
 enum {
     BLOCK_KEYS = 32, /* as in prefill.comp */

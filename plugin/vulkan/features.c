@@ -206,6 +206,8 @@ static void query_properties(const struct vk_calls *calls, struct vk_physical *p
     if (p->caps.subgroup_size_control) {
         p->caps.subgroup_min = size.minSubgroupSize;
         p->caps.subgroup_max = size.maxSubgroupSize;
+        p->caps.full_subgroups = p->full_subgroups && (size.requiredSubgroupSizeStages &
+                                                       VK_SHADER_STAGE_COMPUTE_BIT) != 0;
     }
     if (v11.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT)
         p->caps.subgroup_operations = v11.subgroupSupportedOperations;
@@ -327,6 +329,7 @@ bool vk_physical_restrict(struct vk_physical *p, const struct ratp_vulkan_device
     p->caps.float16 &= float16;
     p->caps.integer_dot &= dot;
     p->full_subgroups &= full;
+    p->caps.full_subgroups &= full && size_control;
     if (!size_control) {
         p->caps.subgroup_size_control = false;
         p->caps.subgroup_min = p->caps.subgroup_max = p->caps.subgroup_size;

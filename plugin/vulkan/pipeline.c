@@ -126,9 +126,18 @@ static ratp_status compile(struct vk_device *d, struct vk_pipeline *p, struct er
         return status;
     VK_TRY(d->vk.vkCreateShaderModule(d->handle, &module_info, NULL, &module),
            "vkCreateShaderModule");
+    const struct vk_caps *caps = &d->physical.caps;
+    const VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT subgroup = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT,
+        .requiredSubgroupSize = caps->subgroup_size,
+    };
+    bool full = shader->full_subgroups && caps->full_subgroups;
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                  .pNext = full ? &subgroup : NULL,
+                  .flags = full ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT_EXT
+                                : 0u,
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                   .module = module,
                   .pName = "main",

@@ -16,7 +16,16 @@ struct vk_shader {
     const uint32_t *code;
     size_t size;         /* bytes */
     uint32_t push_bytes; /* size of its push-constant block, at most 128 */
+    /* Its workgroups are whole subgroups of caps.subgroup_size, and it counts
+     * on that. Vulkan promises it only where caps.full_subgroups. */
+    bool full_subgroups;
 };
+
+/* shaders/NAME.comp, or what shaders/meson.build calls NAME, with a push block of type PUSH. */
+#define VK_SHADER(NAME, PUSH)                                                                    \
+    {                                                                                            \
+        .name = #NAME, .code = NAME##_spv, .size = sizeof NAME##_spv, .push_bytes = sizeof(PUSH) \
+    }
 
 /* Records a dispatch of x*y*z workgroups of the shader specialised by
  * `constants` (constant_id 0, 1, ...; a whole list, 32 bits each). The pipeline
@@ -40,6 +49,7 @@ struct vk_caps {
     uint32_t subgroup_min, subgroup_max;   /* equal without size control */
     uint32_t subgroup_operations;          /* VkSubgroupFeatureFlags, for compute */
     bool subgroup_size_control;
+    bool full_subgroups; /* a shader may count on full subgroups of subgroup_size */
     bool storage_16bit, float16, integer_dot;
     bool cooperative_matrix;
     uint32_t shared_bytes;                 /* maxComputeSharedMemorySize */

@@ -110,27 +110,25 @@ static void stream_destroy(struct vk_stream *s)
     free(s);
 }
 
-static struct vk_stream *stream_new(struct vk_device *d, struct error *err)
+static ratp_status stream_new(struct vk_device *d, struct vk_stream **out, struct error *err)
 {
+    ratp_status status;
     struct vk_stream *s = calloc(1, sizeof *s);
-    if (!s) {
-        fail(err, RATP_OUT_OF_MEMORY, "stream: out of host memory");
-        return NULL;
-    }
+    if (!s)
+        return fail(err, RATP_OUT_OF_MEMORY, "stream: out of host memory");
     s->device = d;
     VkCommandPoolCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
         .flags = VK_COMMAND_POOL_CREATE_TRANSIENT_BIT,
         .queueFamilyIndex = d->physical.queue_family,
     };
-    VkResult result = d->vk.vkCreateCommandPool(d->handle, &info, NULL, &s->pool);
-    if (result != VK_SUCCESS) {
-        vk_failed(d, result, "vkCreateCommandPool", err);
-        stream_destroy(s);
-        return NULL;
-    }
+    VK_TRY(d->vk.vkCreateCommandPool(d->handle, &info, NULL, &s->pool), "vkCreateCommandPool");
     vk_name(d, VK_OBJECT_TYPE_COMMAND_POOL, (uint64_t)s->pool, "stream");
-    return s;
+    *out = s;
+    return RATP_OK;
+error:
+    stream_destroy(s);
+    return status;
 }
 
 void vk_streams_recycle_locked(struct vk_device *d)
@@ -179,9 +177,9 @@ ratp_status vk_stream_begin(struct vk_device *d, struct vk_stream **out, struct 
         d->idle = s->next;
     pthread_mutex_unlock(&d->lock);
     if (!s)
-        s = stream_new(d, err);
-    if (!s)
-        return atomic_load(&d->lost) ? RATP_DEVICE_LOST : RATP_OUT_OF_MEMORY;
+        status = stream_new(d, &s, err);
+    if (status != RATP_OK)
+        return status;
     s->next = NULL;
     s->part_count = 0;
     s->attached = false;

@@ -192,7 +192,8 @@ static void test_no_memory(void)
             if (!fired)
                 break;
         }
-        if (!CHECK(any))
+        /* Nothing waits for work that happens to be done already. */
+        if (!CHECK(any || !strcmp(call_names[i], "WaitSemaphores")))
             fprintf(stderr, "    vk%s was never called\n", call_names[i]);
     }
 }

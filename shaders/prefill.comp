@@ -85,13 +85,11 @@ void load_block(uint block0, uint end, uint chunk, uint channels, uint type, boo
 void main()
 {
     Work w = load_work();
+    if (w.rows == 0)
+        return;
     uint lane = gl_LocalInvocationIndex % LANES;
     uint group = gl_LocalInvocationIndex / LANES;
     uint row0 = group * 4;
-
-    uint row_t[4];
-    [[unroll]] for (uint r = 0; r < 4; r++)
-        row_t[r] = w.view.pos0 + row_token(w, row0 + r);
 
     load_queries(w);
 
@@ -133,11 +131,7 @@ void main()
         [[unroll]] for (uint j = 0; j < LANE_KEYS; j++) {
             uvec3 seen = key_seen[lane + j * LANES];
             [[unroll]] for (uint r = 0; r < 4; r++) {
-                float x = NOTHING;
-                if (row_t[r] >= seen.x && row_t[r] <= seen.y && row0 + r < w.rows) {
-                    x = logit(product[j][r], w.tile.view, row_token(w, row0 + r),
-                              row_head(w, row0 + r), seen.z);
-                }
+                float x = row_logit(w, min(row0 + r, w.rows - 1), product[j][r], seen);
                 product[j][r] = x;
                 highest[r] = max(highest[r], x);
             }
@@ -152,7 +146,7 @@ void main()
         [[unroll]] for (uint j = 0; j < LANE_KEYS; j++) {
             vec4 p;
             [[unroll]] for (uint r = 0; r < 4; r++)
-                p[r] = product[j][r] > NOTHING ? exp(product[j][r] - maximum[r]) : 0.0;
+                p[r] = row_weight(product[j][r], maximum[r]);
             total += p;
             weight[(lane + j * LANES) * WEIGHT_STRIDE + group] = p;
         }
@@ -169,8 +163,10 @@ void main()
                 vec4 p = weight[key * WEIGHT_STRIDE + group];
                 [[unroll]] for (uint v = 0; v < LANE_VECS; v++) {
                     vec4 value = block[key * BLOCK_STRIDE + lane + v * LANES];
-                    [[unroll]] for (uint r = 0; r < 4; r++)
-                        sum[chunk * LANE_VECS + v][r] += p[r] * value;
+                    [[unroll]] for (uint r = 0; r < 4; r++) {
+                        bool hidden = MASK_TYPE != 0 && p[r] == 0;
+                        sum[chunk * LANE_VECS + v][r] += hidden ? vec4(0) : p[r] * value;
+                    }
                 }
             }
         }

@@ -56,18 +56,24 @@ struct decode_form {
 
 struct decode_form decode_form(const struct vk_caps *caps, const struct layer_shape *shape);
 
-/* How the prompt kernel cuts its work on a device. */
+/* How a form of the prompt kernel cuts its work. */
 struct prefill_form {
     const struct vk_shader *shader;
     const char *name;
-    const char *reason; /* why no faster way is used, or "" */
-    uint32_t rows;        /* tokens x heads of a workgroup */
-    uint32_t heads;       /* query heads of a workgroup */
-    uint32_t tokens;      /* the most of a tile */
-    uint32_t chunk;       /* channels in shared memory at a time */
-    uint32_t invocations; /* of a workgroup */
+    const char *reason;     /* why no faster way is used, or "" */
+    uint32_t rows;          /* tokens x heads of a workgroup */
+    uint32_t heads, tokens; /* of a workgroup */
+    uint32_t invocations;   /* of a workgroup */
+    uint32_t last_constant; /* channels in shared memory, or keys at a time */
+    uint32_t most_keys;     /* that an invocation can walk on every driver */
 };
 
+/* The form for GPUs, and for little work. */
 struct prefill_form prefill_form(const struct vk_caps *caps, const struct layer_shape *shape);
+/* The form for much work on a software device. */
+struct prefill_form prefill_rows_form(const struct vk_caps *caps, const struct layer_shape *shape);
+/* For work_limits. */
+uint32_t prefill_tile_tokens(const struct vk_caps *caps, const struct layer_shape *shape);
+uint32_t prefill_most_keys(const struct vk_caps *caps, const struct layer_shape *shape);
 
 #endif

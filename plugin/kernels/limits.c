@@ -17,7 +17,8 @@ void kernels_limits(struct backend *b, const struct layer_shape *shape, struct w
     struct decode_form decode = decode_form(caps, shape);
     uint32_t group = shape->query_heads / shape->kv_heads;
     *out = (struct work_limits){
-        .tile_tokens = prefill_form(caps, shape).tokens,
+        .tile_tokens = prefill_tile_tokens(caps, shape),
+        .most_keys = prefill_most_keys(caps, shape),
         .chunk_tokens = caps->software ? CHUNK_TOKENS_SOFTWARE : CHUNK_TOKENS,
         .split_keys = caps->software ? SPLIT_KEYS_SOFTWARE : SPLIT_KEYS,
         .target_groups = caps->compute_units *

@@ -2,17 +2,30 @@
 #include "attend.h"
 
 #include "prefill.spv.h"
+#include "prefill_rows.spv.h"
 
-static const struct vk_shader plain_shader = {"prefill", prefill_spv, sizeof prefill_spv,
-                                              sizeof(struct attend_push), false};
+static const struct vk_shader shared_shader = {"prefill", prefill_spv, sizeof prefill_spv,
+                                               sizeof(struct attend_push), false};
+static const struct vk_shader rows_shader = {"prefill_rows", prefill_rows_spv,
+                                             sizeof prefill_rows_spv, sizeof(struct attend_push), false};
 
 enum {
-    BLOCK_KEYS = 32, /* as in prefill.comp */
+    /* As in prefill.comp. */
+    BLOCK_KEYS = 32,
     ROW_LANES = 8,
     LANE_ROWS = 4,
     MAX_ROWS = 32,
-    MAX_CHUNK = 64
+    MAX_CHUNK = 64,
+    /* Of prefill_rows.comp. */
+    VARIABLE_ROWS = 16, /* of an invocation */
+    VARIABLE_KEYS = 16,
+    /* Mesa's llvmpipe ends all loops of an invocation, without a word, once they
+     * have run 65535 times together (LP_MAX_TGSI_LOOP_ITERATIONS). */
+    LOOPS = 60000
 };
+
+/* The rows form takes seconds to compile: worth it from here on. */
+static const double ROWS_FORM_FLOP = 1 << 28;
 
 /* Workgroup memory of prefill.comp. */
 static uint32_t shared_bytes(const struct layer_shape *shape, uint32_t rows, uint32_t chunk)
@@ -23,28 +36,78 @@ static uint32_t shared_bytes(const struct layer_shape *shape, uint32_t rows, uin
     return vectors * 16;
 }
 
+static void split_rows(struct prefill_form *form, uint32_t group)
+{
+    form->heads = group < form->rows ? group : form->rows;
+    while (group % form->heads != 0)
+        form->heads--;
+    form->tokens = form->rows / form->heads;
+}
+
 struct prefill_form prefill_form(const struct vk_caps *caps, const struct layer_shape *shape)
 {
-    uint32_t group = shape->query_heads / shape->kv_heads;
-    struct prefill_form form = {.shader = &plain_shader,
-                                .name = "plain, through shared memory",
+    struct prefill_form form = {.shader = &shared_shader,
+                                .name = "through shared memory",
                                 .reason = "",
                                 .rows = MAX_ROWS,
-                                .chunk = MAX_CHUNK};
-    while (shared_bytes(shape, form.rows, form.chunk) > caps->shared_bytes && form.rows > 4) {
-        if (form.chunk == MAX_CHUNK) {
-            form.chunk = MAX_CHUNK / 2;
+                                .last_constant = MAX_CHUNK};
+    while (shared_bytes(shape, form.rows, form.last_constant) > caps->shared_bytes &&
+           form.rows > LANE_ROWS) {
+        if (form.last_constant == MAX_CHUNK) {
+            form.last_constant = MAX_CHUNK / 2;
         } else {
-            form.chunk = MAX_CHUNK;
+            form.last_constant = MAX_CHUNK;
             form.rows /= 2;
         }
     }
     form.invocations = form.rows / LANE_ROWS * ROW_LANES;
-    form.heads = group < form.rows ? group : form.rows;
-    while (group % form.heads != 0)
-        form.heads--;
-    form.tokens = form.rows / form.heads;
+    split_rows(&form, shape->query_heads / shape->kv_heads);
+    /* Loops that load and use a chunk of a block of keys. */
+    uint32_t chunk = form.last_constant;
+    uint32_t chunks = groups_of(shape->head_size, chunk) + groups_of(shape->value_size, chunk);
+    uint32_t loads = BLOCK_KEYS * chunk / 4 / form.invocations;
+    form.most_keys = LOOPS / (chunks * (loads + BLOCK_KEYS)) * BLOCK_KEYS;
     return form;
+}
+
+struct prefill_form prefill_rows_form(const struct vk_caps *caps, const struct layer_shape *shape)
+{
+    struct prefill_form form = {.shader = &rows_shader,
+                                .name = "rows in variables",
+                                .reason = "",
+                                .invocations = caps->subgroup_size,
+                                .rows = caps->subgroup_size * VARIABLE_ROWS,
+                                .last_constant = VARIABLE_KEYS};
+    split_rows(&form, shape->query_heads / shape->kv_heads);
+    uint32_t once = VARIABLE_ROWS * (shape->head_size + shape->value_size) / 2;
+    uint32_t loops = (shape->head_size + shape->value_size) / 2 + VARIABLE_ROWS + 4;
+    form.most_keys = (LOOPS - once) / loops * VARIABLE_KEYS;
+    return form;
+}
+
+static struct prefill_form choose(const struct vk_caps *caps, const struct attend_args *args)
+{
+    const struct layer_shape *shape = args->shape;
+    double flop = 2.0 * (double)args->cls->keys * shape->query_heads *
+                  (shape->head_size + shape->value_size);
+    if (caps->software && flop >= ROWS_FORM_FLOP)
+        return prefill_rows_form(caps, shape);
+    return prefill_form(caps, shape);
+}
+
+uint32_t prefill_tile_tokens(const struct vk_caps *caps, const struct layer_shape *shape)
+{
+    return caps->software ? prefill_rows_form(caps, shape).tokens
+                          : prefill_form(caps, shape).tokens;
+}
+
+uint32_t prefill_most_keys(const struct vk_caps *caps, const struct layer_shape *shape)
+{
+    if (!caps->software)
+        return 0;
+    uint32_t shared = prefill_form(caps, shape).most_keys;
+    uint32_t rows = prefill_rows_form(caps, shape).most_keys;
+    return shared < rows ? shared : rows;
 }
 
 ratp_status kernels_attend_prompt(struct backend *b, struct stream *s,
@@ -52,12 +115,14 @@ ratp_status kernels_attend_prompt(struct backend *b, struct stream *s,
 {
     if (args->cls->tiles.count == 0)
         return RATP_OK;
+    const struct vk_caps *caps = vk_device_caps(kernel_device(b));
     const struct layer_shape *shape = args->shape;
-    struct prefill_form form = prefill_form(vk_device_caps(kernel_device(b)), shape);
-    const uint32_t own[] = {form.invocations, form.rows, form.heads, form.chunk};
+    struct prefill_form form = choose(caps, args);
+    const uint32_t own[] = {form.invocations, form.rows, form.heads, form.last_constant};
     struct attend_kernel k;
     attend_kernel_init(&k, args, form.shader, own, sizeof own / sizeof *own);
     uint32_t blocks = shape->query_heads / shape->kv_heads / form.heads;
     return items_dispatch(s, &k.items, args->cls->tiles, sizeof(struct gpu_tile),
-                          shape->kv_heads * blocks, 1, err);
+                          shape->kv_heads * blocks,
+                          groups_of(prefill_tile_tokens(caps, shape), form.tokens), err);
 }

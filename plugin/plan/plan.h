@@ -130,6 +130,7 @@ struct plan_class {
     struct plan_list tiles;   /* tiles of several tokens: prompts */
     struct plan_list singles; /* tiles of one token: decoding */
     struct plan_list gathers;
+    uint64_t keys; /* of all tiles, keys times query tokens: kernels choose their form by it */
 };
 
 struct plan {

@@ -62,15 +62,20 @@ void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_lim
                          limits->tile_tokens, 0, 0, 0};
     /* A sequence with one new token is a single; a prompt's last tile may have
      * one token and is still a tile. */
+    cls->keys = 0;
     uint64_t tile_total = 0, single_total = 0;
     for (struct walk w = start; walk_next(&w);) {
         uint64_t keys = tile_keys(&w.views[w.view], w.token0, w.tokens);
-        if (w.views[w.view].rows == 1)
+        if (w.views[w.view].rows == 1) {
             single_total += keys;
-        else
+        } else {
             tile_total += keys;
+            cls->keys += keys * w.tokens;
+        }
     }
     uint64_t tile_size = split_size(tile_total, limits);
+    if (limits->most_keys && tile_size > limits->most_keys)
+        tile_size = limits->most_keys;
     uint64_t single_size = split_size(single_total, limits);
 
     uint32_t tiles = 0, singles = 0, gathers = 0;

@@ -1,8 +1,9 @@
 // What the forms of prefill attention share: which rows and keys a workgroup
 // has, and how a row ends.
 //
-// A workgroup takes one tile for one key/value head and HEAD_BLOCK of its query
-// heads. Its rows are tokens x heads, so that all of them share every K and V.
+// A workgroup takes a tile, or a part of its tokens, for one key/value head and
+// HEAD_BLOCK of its query heads. Its rows are tokens x heads, so that all of
+// them share every K and V.
 // The keys that the tile can see are counted as one run over all segments.
 #ifndef PREFILL_GLSL
 #define PREFILL_GLSL
@@ -19,8 +20,8 @@ struct Work {
     Tile tile;
     View view;
     uint kv_head, head0;
-    uint rows;
-    uint first_t;
+    uint token0; // of the workgroup, within the tile
+    uint rows;   // 0: nothing to do
     uint lo[PLAN_SEGMENTS];  // first key of each segment
     uint end[PLAN_SEGMENTS]; // where the segment ends in the run
     uint begin_key, end_key; // this split's part of the run
@@ -33,14 +34,19 @@ Work load_work()
     w.view = load_view(w.tile.view);
     w.kv_head = gl_WorkGroupID.x / HEAD_BLOCKS;
     w.head0 = w.kv_head * GROUP + gl_WorkGroupID.x % HEAD_BLOCKS * HEAD_BLOCK;
-    w.rows = min(w.tile.tokens * HEAD_BLOCK, ROWS);
-    w.first_t = w.view.pos0 + w.tile.token0;
-    uint last_t = w.first_t + w.tile.tokens - 1;
+    w.token0 = gl_WorkGroupID.z * (ROWS / HEAD_BLOCK);
+    w.rows = 0;
+    if (w.token0 >= w.tile.tokens)
+        return w;
+    uint tokens = min(w.tile.tokens - w.token0, ROWS / HEAD_BLOCK);
+    w.rows = tokens * HEAD_BLOCK;
+    uint first_t = w.view.pos0 + w.tile.token0 + w.token0;
+    uint last_t = first_t + tokens - 1;
     uint total = 0;
     [[unroll]] for (uint s = 0; s < PLAN_SEGMENTS; s++) {
         w.lo[s] = 0;
         if (s < w.view.segments) {
-            uvec2 range = segment_range(w.view, load_segment(w.tile.view, s), w.first_t, last_t);
+            uvec2 range = segment_range(w.view, load_segment(w.tile.view, s), first_t, last_t);
             w.lo[s] = range.x;
             total += range.y - range.x;
         }
@@ -54,12 +60,17 @@ Work load_work()
 
 uint row_token(Work w, uint row)
 {
-    return w.tile.token0 + row / HEAD_BLOCK;
+    return w.tile.token0 + w.token0 + row / HEAD_BLOCK;
 }
 
 uint row_head(Work w, uint row)
 {
     return w.head0 + row % HEAD_BLOCK;
+}
+
+uint partial_of(Work w, uint row)
+{
+    return w.tile.partial + w.tile.split * w.tile.tokens + w.token0 + row / HEAD_BLOCK;
 }
 
 // A key of the run: where it lies, and the queries first <= t <= last that
@@ -98,6 +109,21 @@ Key load_key(Work w, uint n)
     return key;
 }
 
+// A row's logit with a key; NOTHING where it does not attend it.
+float row_logit(Work w, uint row, float product, uvec3 seen)
+{
+    uint token = row_token(w, row);
+    uint t = w.view.pos0 + token;
+    float x = logit(product, w.tile.view, token, row_head(w, row), seen.z);
+    // What a hidden key holds may be no number: the comparison with one fails.
+    return t >= seen.x && t <= seen.y && x > NOTHING ? x : NOTHING;
+}
+
+float row_weight(float x, float maximum)
+{
+    return x > NOTHING ? exp(x - maximum) : 0.0;
+}
+
 // Ends a row of this workgroup: writes channels c ... c + 3 of its weighted sum.
 void finish_channels(Work w, uint row, uint c, vec4 sum, float total)
 {
@@ -108,8 +134,7 @@ void finish_channels(Work w, uint row, uint c, vec4 sum, float total)
         store_out(w.view.row0 + token, head, c, y.xy);
         store_out(w.view.row0 + token, head, c + 2, y.zw);
     } else {
-        uint partial = w.tile.partial + w.tile.split * w.tile.tokens + row / HEAD_BLOCK;
-        Floats to = Floats(partial_row(partial, head));
+        Floats to = Floats(partial_row(partial_of(w, row), head));
         to.at[c] = sum.x;
         to.at[c + 1] = sum.y;
         to.at[c + 2] = sum.z;
@@ -125,8 +150,7 @@ void finish_row(Work w, uint row, float maximum, float total)
     if (w.tile.splits == 1) {
         store_lse(w.view.row0 + token, head, maximum, total);
     } else {
-        uint partial = w.tile.partial + w.tile.split * w.tile.tokens + row / HEAD_BLOCK;
-        Floats to = Floats(partial_row(partial, head));
+        Floats to = Floats(partial_row(partial_of(w, row), head));
         to.at[VALUE_SIZE] = maximum;
         to.at[VALUE_SIZE + 1] = total;
     }

@@ -11,3 +11,9 @@ bool problem_set(struct problem *p, const char *format, ...)
     va_end(args);
     return false;
 }
+
+bool problem_about(struct problem *p, const char *what)
+{
+    const struct problem inner = *p;
+    return problem_set(p, "%.200s: %.400s", what, inner.text);
+}

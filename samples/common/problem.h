@@ -12,5 +12,7 @@ struct problem {
 /* Writes the sentence and returns false, for `return problem_set(p, ...)`. */
 bool problem_set(struct problem *p, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* Puts "what: " before the sentence that is there; returns false. */
+bool problem_about(struct problem *p, const char *what);
 
 #endif

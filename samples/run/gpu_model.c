@@ -29,8 +29,9 @@ static bool upload_weight(struct gpu_model *m, const struct st_tensor *tensor,
     out->dtype = tensor->dtype;
     out->rows = (uint32_t)tensor->shape[0];
     out->columns = (uint32_t)tensor->shape[1];
-    return gpu_buffer_create(m->gpu, tensor->bytes, GPU_DEVICE, &out->buffer, problem) &&
-           gpu_upload(m->gpu, &out->buffer, tensor->data, tensor->bytes, staging, problem);
+    return (gpu_buffer_create(m->gpu, tensor->bytes, GPU_DEVICE, &out->buffer, problem) &&
+            gpu_upload(m->gpu, &out->buffer, tensor->data, tensor->bytes, staging, problem)) ||
+           problem_about(problem, tensor->name);
 }
 
 static bool upload_vector(struct gpu_model *m, const struct st_tensor *tensor,
@@ -45,7 +46,7 @@ static bool upload_vector(struct gpu_model *m, const struct st_tensor *tensor,
     const bool good = gpu_buffer_create(m->gpu, bytes, GPU_DEVICE, out, problem) &&
                       gpu_upload(m->gpu, out, values, bytes, staging, problem);
     free(values);
-    return good;
+    return good || problem_about(problem, tensor->name);
 }
 
 static bool upload_all(struct gpu_model *m, const struct model *model, struct gpu_buffer *staging,

@@ -55,7 +55,8 @@ bool run_options_parse(int argc, char **argv, struct run_options *out, bool *don
     *out = (struct run_options){.tokens = 64, .chunk = 512, .top_p = 1};
     *done = false;
     const struct option options[] = {
-        {"MODEL", OPTION_TEXT, NULL, &out->model, 0, 0, "folder with config.json and model.safetensors"},
+        {"MODEL", OPTION_TEXT, NULL, &out->model, 0, 0,
+         "folder with config.json and model.safetensors"},
         {"--prompt", OPTION_TEXT, "TEXT", &out->prompt, 0, 0, "the prompt"},
         {"--file", OPTION_TEXT, "FILE", &out->file, 0, 0, "the prompt is this file; - is stdin"},
         {"--tokens-file", OPTION_TEXT, "FILE", &out->tokens_file, 0, 0,

@@ -1,6 +1,6 @@
 /* Random models, batches, chunks, aborts and variants on every device.
  *
- *     test-steps [worlds [first seed [part of a device's name]]]
+ *     test-steps [worlds [first seed ["reference", "vulkan" or part of a device's name]]]
  */
 #include "world.h"
 
@@ -16,6 +16,13 @@ static void run(struct host *host, ratp_device *device, uint64_t seed)
     world_close(&w);
 }
 
+static bool wanted(const struct ratp_device_info *info, const char *name)
+{
+    if (strcmp(name, "vulkan") == 0)
+        return info->kind != RATP_DEVICE_REFERENCE;
+    return strstr(info->name, name) != NULL;
+}
+
 int main(int count, char **arguments)
 {
     uint64_t worlds = count > 1 ? strtoull(arguments[1], NULL, 10) : 40;
@@ -24,12 +31,14 @@ int main(int count, char **arguments)
     struct host host;
     if (!host_open(&host))
         return check_result();
+    unsigned tried = 0;
     for (uint32_t i = 0; i < host.devices; i++) {
         struct ratp_device_info info;
         ratp_device *device = host_device(&host, i, &info);
         if (!device)
             continue;
-        if (strstr(info.name, name)) {
+        if (wanted(&info, name)) {
+            tried++;
             int before = check_failures;
             for (uint64_t s = 0; s < worlds && check_failures < before + 10; s++)
                 run(&host, device, first + s);
@@ -38,5 +47,9 @@ int main(int count, char **arguments)
         host_ok(&host, device, host.api->device_close(&device), "device_close");
     }
     host_close(&host);
+    if (!tried) {
+        printf("no usable device is \"%s\"\n", name);
+        return CHECK_SKIPPED;
+    }
     return check_result();
 }

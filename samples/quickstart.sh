@@ -21,7 +21,7 @@ need_packages $build_packages $sample_packages
 echo "Everything is installed."
 
 say "2. Build"
-[ -f build/build.ninja ] || meson setup build -Dtests=false >build.log || { cat build.log; exit 1; }
+[ -f build/build.ninja ] || meson setup build -Dtests=false >build.log 2>&1 || { cat build.log; exit 1; }
 rm -f build.log
 ninja -C build --quiet
 echo "Built in build/: $(./build/samples/info/ratplus-info --version)"
@@ -34,12 +34,14 @@ if [ -z "${MODEL:-}" ]; then
     MODEL=build/golden-model
     samples/convert/ratplus-convert --force --heads 4 tests/golden/data/model/checkpoint.pth "$MODEL"
     echo "Its weights are random: it is there to check numbers, so the text below is noise."
-    echo "What to look at is each variant's cache and speed beside those of dense attention."
+    echo "What to look at is the cache and the speed of each variant beside those of dense attention."
 fi
 
 say "5. One prompt, three kinds of attention"
+# A prompt long enough to tell the caches apart.
+head -c 3000 README.md >build/prompt.txt
 ./build/samples/run/ratplus-run "$MODEL" --compare dense,d4w16s4,d16w32s4 \
-    --prompt 'In the beginning God created the heaven and the earth. ' --tokens 48 "$@"
+    --file build/prompt.txt --tokens 48 "$@"
 
 say "Next"
 cat <<'TEXT'

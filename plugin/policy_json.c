@@ -255,7 +255,7 @@ static ratp_status read_policy(struct reader *r, const cJSON *json, struct ratp_
     if (!status && at[0].json) {
         struct variant variant;
         status = read_variant(r, &at[0], &variant);
-        if (!status)
+        if (!status && variant.kind != RATP_DENSE) /* which needs no rule */
             status = policy_add(out, (struct ratp_range){0, 0}, (struct ratp_range){0, 0},
                                 &variant, r->err);
     }

@@ -237,6 +237,29 @@ static void test_json_bombs(void)
     free(text);
 }
 
+/* As many rules as fit, none of which hides another, and as long as they print. */
+static void test_most_rules(void)
+{
+    struct ratp_policy p = {0}, again = {0};
+    struct error err = {""};
+    struct variant v = variant_of(RATP_DILATED, 1 << 24, 1 << 24, 1 << 24);
+    struct ratp_range range = {10000, 2};
+    while (policy_add(&p, range, range, &v, &err) == RATP_OK)
+        range.first++;
+    CHECK_EQUAL(p.count, 8192);
+    CHECK_CONTAINS(err.text, "the policy has 8192 rules, at most 8192 fit");
+    size_t size = policy_print(&p, NULL, 0);
+    char *text = malloc(size + 1);
+    if (CHECK(text)) {
+        policy_print(&p, text, size + 1);
+        CHECK_EQUAL(policy_parse(text, size, &again, &err), RATP_OK);
+        CHECK_EQUAL(again.count, p.count);
+    }
+    free(text);
+    free(p.rules);
+    free(again.rules);
+}
+
 int main(void)
 {
     RUN(test_variant_limits);
@@ -245,5 +268,6 @@ int main(void)
     RUN(test_json);
     RUN(test_json_errors);
     RUN(test_json_bombs);
+    RUN(test_most_rules);
     return check_result();
 }

@@ -22,13 +22,13 @@
 
 #include "attend.glsl"
 
-layout(constant_id = 22) const uint HEADS = 1;
-layout(constant_id = 23) const uint LANES = 16;
-layout(constant_id = 24) const uint TEAMS = 1;
-layout(constant_id = 25) const uint K_BLOCKS = 1; // blocks of 8 channels a lane holds
-layout(constant_id = 26) const uint V_BLOCKS = 1;
-layout(constant_id = 27) const uint KEYS = 4; // keys a team has in flight
-layout(local_size_x_id = 28) in; // LANES * TEAMS
+layout(constant_id = 20) const uint HEADS = 1;
+layout(constant_id = 21) const uint LANES = 16;
+layout(constant_id = 22) const uint TEAMS = 1;
+layout(constant_id = 23) const uint K_BLOCKS = 1; // blocks of 8 channels a lane holds
+layout(constant_id = 24) const uint V_BLOCKS = 1;
+layout(constant_id = 25) const uint KEYS = 4; // keys a team has in flight
+layout(local_size_x_id = 26) in; // LANES * TEAMS
 
 const uint HEAD_BLOCKS = (GROUP + HEADS - 1) / HEADS;
 
@@ -117,8 +117,8 @@ Run find_run(Segment segment, uint key, uint end, uint kv_head)
     run.pos = key_pos(segment, key);
     Page base = Pages(plus(push.plan, push.pages)).at[segment.page0 + page];
     uint layer = segment.layered != 0 ? push.layer_offset : 0;
-    run.k = plus(plus(plus(to_uvec2(base.k), layer), within, K_SLOT), kv_head, push.k_head);
-    run.v = plus(plus(plus(to_uvec2(base.v), layer), within, V_SLOT), kv_head, push.v_head);
+    run.k = plus(plus(plus(to_uvec2(base.k), layer), within, K_SLOT), kv_head, K_HEAD);
+    run.v = plus(plus(plus(to_uvec2(base.v), layer), within, V_SLOT), kv_head, V_HEAD);
     run.k_step = segment.slot_step * K_SLOT;
     run.v_step = segment.slot_step * V_SLOT;
     return run;

@@ -8,7 +8,7 @@
 #extension GL_EXT_control_flow_attributes : require
 #include "prefill.glsl"
 
-layout(constant_id = 25) const uint CHUNK = 64; // a multiple of 32
+layout(constant_id = 23) const uint CHUNK = 64; // a multiple of 32
 
 const uint LANES = 8;
 const uint LANE_KEYS = 4;

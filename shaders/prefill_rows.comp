@@ -10,7 +10,7 @@
 #extension GL_EXT_control_flow_attributes : require
 #include "prefill.glsl"
 
-layout(constant_id = 25) const uint KEYS = 16; // at a time
+layout(constant_id = 23) const uint KEYS = 16; // at a time
 
 const uint LANES = gl_WorkGroupSize.x;
 const uint LANE_ROWS = ROWS / LANES;

@@ -20,8 +20,7 @@ static ratp_status record(struct backend *b, struct stream *stream, const struct
                           const struct scene_plan *p, uint64_t base, struct error *err)
 {
     struct layer_shape shape = s->shape;
-    shape.rope_coarse += base;
-    shape.rope_fine += base;
+    shape.rope_table += base;
     uint32_t layer_offset = s->layer * s->layer_bytes;
     if (s->ops & FIXTURE_MERGE) {
         struct operand part_out[SCENE_PARTS], part_lse[SCENE_PARTS];

@@ -113,9 +113,7 @@ static void make_rope(struct scene *s)
         return;
     shape->rope_size = s->rope.size;
     shape->max_tokens = 4 * ROPE_FINE;
-    uint64_t row = (uint64_t)shape->rope_size * sizeof(float);
-    shape->rope_coarse = take(s, 4 * row);
-    shape->rope_fine = take(s, ROPE_FINE * row);
+    shape->rope_table = take(s, (4 + ROPE_FINE) * (uint64_t)shape->rope_size * sizeof(float));
 }
 
 static void fill_rope(struct scene *s)
@@ -123,9 +121,9 @@ static void fill_rope(struct scene *s)
     struct layer_shape *shape = &s->shape;
     if (shape->rope_style == RATP_ROPE_NONE)
         return;
-    float *coarse = (float *)(void *)(s->image + shape->rope_coarse);
-    float *fine = (float *)(void *)(s->image + shape->rope_fine);
     uint32_t pairs = shape->rope_size / 2;
+    float *coarse = (float *)(void *)(s->image + shape->rope_table);
+    float *fine = coarse + (size_t)4 * pairs * 2;
     for (uint32_t p = 0; p < ROPE_FINE + 4; p++)
         for (uint32_t i = 0; i < pairs; i++) {
             bool is_fine = p < ROPE_FINE;

@@ -116,7 +116,6 @@ ratp_status rope_open(ratp_cache *cache, const struct ratp_rope *rope, struct er
     free(table);
     shape->rope_style = rope->style;
     shape->rope_size = size;
-    shape->rope_coarse = cache->rope.address;
-    shape->rope_fine = cache->rope.address + coarse_rows * row;
+    shape->rope_table = cache->rope.address;
     return status;
 }

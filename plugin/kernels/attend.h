@@ -5,7 +5,7 @@
 #include "items.h"
 
 enum {
-    ATTEND_CONSTANTS = 22,    /* shared ones; a kernel's own follow */
+    ATTEND_CONSTANTS = 20,    /* shared ones; a kernel's own follow */
     ATTEND_OWN_CONSTANTS = 10 /* the most that a kernel adds */
 };
 
@@ -15,11 +15,11 @@ struct attend_push {
     uint32_t pages, views, items;
     uint32_t page_slots;
     uint64_t q, o, out, lse, partial;
+    uint32_t q_token, o_token, out_token, lse_token;
     uint32_t q_head, o_head, out_head, lse_head;
-    uint32_t k_head, v_head;
     uint32_t layer_offset;
     uint32_t mask_view;
-    uint64_t rope_coarse, rope_fine;
+    uint64_t rope_table;
     uint64_t mask;
     uint32_t mask_token, mask_head;
 };

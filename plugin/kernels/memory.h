@@ -11,7 +11,7 @@ struct memory_push {
     uint64_t plan;
     uint32_t pages, views, items;
     uint32_t page_slots;
-    uint64_t k, v, f, carry, rope_coarse, rope_fine;
+    uint64_t k, v, f, carry, rope_table;
     uint32_t k_token, k_head, v_token, v_head, f_token, f_head;
     uint32_t layer_offset, state_offset;
 };

@@ -21,14 +21,14 @@ struct layer_shape {
     /* Strides inside a layered page, in bytes. */
     uint32_t page_slots;
     uint32_t k_slot, k_head, v_slot, v_head;
-    /* Rotation; style RATP_ROPE_NONE: none. The tables hold cos and sin pairs
-     * of float32, times the YaRN attention factor in the coarse one:
-     * coarse[p / ROPE_FINE][i] and fine[p % ROPE_FINE][i], i < rope_size / 2;
-     * the angle of position p is the sum of both. */
+    /* Rotation; style RATP_ROPE_NONE: none. The table holds cos and sin pairs
+     * of float32: coarse[p / ROPE_FINE][i], times the YaRN attention factor,
+     * for all positions below max_tokens, and behind it fine[p % ROPE_FINE][i],
+     * i < rope_size / 2; the angle of position p is the sum of both. */
     ratp_rope_style rope_style;
     uint32_t rope_size;
-    uint64_t rope_coarse, rope_fine; /* addresses */
-    uint32_t max_tokens;             /* positions the tables cover */
+    uint64_t rope_table; /* address */
+    uint32_t max_tokens; /* positions the table covers */
 };
 
 enum { ROPE_FINE = 1024 };

@@ -33,10 +33,10 @@ void rotation_at(const struct layer_shape *shape, uint32_t position, struct rota
     uint32_t pairs = shape->rope_size / 2;
     if (position >= shape->max_tokens)
         position = shape->max_tokens - 1;
-    const float *coarse = at(shape->rope_coarse);
-    const float *fine = at(shape->rope_fine);
-    coarse += (size_t)(position / ROPE_FINE) * pairs * 2;
-    fine += (size_t)(position % ROPE_FINE) * pairs * 2;
+    const float *table = at(shape->rope_table);
+    uint32_t coarse_rows = (shape->max_tokens - 1) / ROPE_FINE + 1;
+    const float *coarse = table + (size_t)(position / ROPE_FINE) * pairs * 2;
+    const float *fine = table + (size_t)(coarse_rows + position % ROPE_FINE) * pairs * 2;
     for (uint32_t i = 0; i < pairs; i++) {
         double c0 = coarse[2 * i], s0 = coarse[2 * i + 1];
         double c1 = fine[2 * i], s1 = fine[2 * i + 1];

@@ -22,26 +22,23 @@ layout(constant_id = 12) const uint ROPE_SIZE = 0;
 layout(constant_id = 13) const uint ROPE_ROWS = 1;
 layout(constant_id = 14) const float SCALE = 1.0;
 layout(constant_id = 15) const float SOFTCAP = 0.0;
-// Strides that do not change from step to step are constants, the others would
-// not fit beside the addresses in 128 bytes of push constants.
-layout(constant_id = 16) const uint Q_TOKEN = 0;
-layout(constant_id = 17) const uint O_TOKEN = 0;
-layout(constant_id = 18) const uint OUT_TOKEN = 0;
-layout(constant_id = 19) const uint LSE_TOKEN = 0;
-layout(constant_id = 20) const uint K_SLOT = 0;
-layout(constant_id = 21) const uint V_SLOT = 0;
-// From 22 on: the kernel's own.
+// Strides of the cache: those of a model do not change.
+layout(constant_id = 16) const uint K_SLOT = 0;
+layout(constant_id = 17) const uint V_SLOT = 0;
+layout(constant_id = 18) const uint K_HEAD = 0;
+layout(constant_id = 19) const uint V_HEAD = 0;
+// From 20 on: the kernel's own.
 
 layout(push_constant, std430) uniform Push {
     uvec2 plan;
     uint pages, views, items; // offsets of lists; items: tiles or gathers
     uint page_slots;
     uvec2 q, o, out_, lse, partial;
-    uint q_head, o_head, out_head, lse_head; // strides
-    uint k_head, v_head;
+    uint q_token, o_token, out_token, lse_token; // strides
+    uint q_head, o_head, out_head, lse_head;
     uint layer_offset;
     uint mask_view; // stride from view to view
-    uvec2 rope_coarse, rope_fine;
+    uvec2 rope_table;
     uvec2 mask;
     uint mask_token, mask_head; // strides
 } push;
@@ -53,7 +50,7 @@ const float NOTHING = -3.4028234e38;
 
 Rope attend_rope()
 {
-    return Rope(ROPE_STYLE, ROPE_SIZE, ROPE_ROWS, push.rope_coarse, push.rope_fine);
+    return Rope(ROPE_STYLE, ROPE_SIZE, ROPE_ROWS, push.rope_table);
 }
 
 Segment load_segment(uint view, uint s)
@@ -73,8 +70,8 @@ void key_rows(Segment segment, uint key, uint kv_head, out uvec2 k, out uvec2 v)
     uint page = page_of(segment.page0, segment.pages, push.page_slots, slot);
     Page base = Pages(plus(push.plan, push.pages)).at[page];
     uint layer = segment.layered != 0 ? push.layer_offset : 0;
-    k = plus(plus(plus(to_uvec2(base.k), layer), slot, K_SLOT), kv_head, push.k_head);
-    v = plus(plus(plus(to_uvec2(base.v), layer), slot, V_SLOT), kv_head, push.v_head);
+    k = plus(plus(plus(to_uvec2(base.k), layer), slot, K_SLOT), kv_head, K_HEAD);
+    v = plus(plus(plus(to_uvec2(base.v), layer), slot, V_SLOT), kv_head, V_HEAD);
 }
 
 // From the scaled product q . k to a logit. `token` counts within the view and
@@ -95,17 +92,17 @@ float logit(float product, uint view, uint token, uint query_head, uint index)
 
 uvec2 query_row(uint row, uint query_head)
 {
-    return plus(plus(push.q, row, Q_TOKEN), query_head, push.q_head);
+    return plus(plus(push.q, row, push.q_token), query_head, push.q_head);
 }
 
 // Writes channels c and c + 1 of a result, through the output gate.
 void store_out(uint row, uint query_head, uint c, vec2 y)
 {
     if (O_TYPE != 0) {
-        vec2 o = load2(plus(plus(push.o, row, O_TOKEN), query_head, push.o_head), O_TYPE, c);
+        vec2 o = load2(plus(plus(push.o, row, push.o_token), query_head, push.o_head), O_TYPE, c);
         y /= 1 + exp(-o);
     }
-    store2(plus(plus(push.out_, row, OUT_TOKEN), query_head, push.out_head), OUT_TYPE, c, y);
+    store2(plus(plus(push.out_, row, push.out_token), query_head, push.out_head), OUT_TYPE, c, y);
 }
 
 // lse of a row from its maximum and its sum of exponentials.
@@ -113,7 +110,7 @@ void store_lse(uint row, uint query_head, float maximum, float sum)
 {
     if (LSE_TYPE == 0)
         return;
-    Words to = Words(plus(plus(push.lse, row, LSE_TOKEN), query_head, push.lse_head));
+    Words to = Words(plus(plus(push.lse, row, push.lse_token), query_head, push.lse_head));
     to.at[0] = sum > 0 ? floatBitsToUint(maximum + log(sum)) : 0xff800000u;
 }
 

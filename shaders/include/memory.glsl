@@ -28,7 +28,7 @@ layout(push_constant, std430) uniform Push {
     uvec2 plan;
     uint pages, views, items; // offsets of lists; items: chunks, scans or moves
     uint page_slots;
-    uvec2 k, v, f, carry, rope_coarse, rope_fine;
+    uvec2 k, v, f, carry, rope_table;
     uint k_token, k_head, v_token, v_head, f_token, f_head; // strides
     uint layer_offset, state_offset;
 } push;
@@ -40,7 +40,7 @@ struct Quad {
 
 Rope memory_rope()
 {
-    return Rope(ROPE_STYLE, ROPE_SIZE, ROPE_ROWS, push.rope_coarse, push.rope_fine);
+    return Rope(ROPE_STYLE, ROPE_SIZE, ROPE_ROWS, push.rope_table);
 }
 
 View load_view(uint view)

@@ -10,9 +10,9 @@
 
 #include "attend.glsl"
 
-layout(local_size_x_id = 22) in;
-layout(constant_id = 23) const uint ROWS = 32;      // at most, of a workgroup
-layout(constant_id = 24) const uint HEAD_BLOCK = 1; // divides GROUP
+layout(local_size_x_id = 20) in;
+layout(constant_id = 21) const uint ROWS = 32;      // at most, of a workgroup
+layout(constant_id = 22) const uint HEAD_BLOCK = 1; // divides GROUP
 
 const uint HEAD_BLOCKS = GROUP / HEAD_BLOCK;
 

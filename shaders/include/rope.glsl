@@ -15,8 +15,8 @@ const uint ROPE_FINE = 1024;
 struct Rope {
     uint style;
     uint size; // channels that turn
-    uint rows; // of the coarse table
-    uvec2 coarse, fine;
+    uint rows; // of the coarse table; the fine one is behind it
+    uvec2 table;
 };
 
 // Cosine and sine of rotary pair i at position p.
@@ -24,8 +24,9 @@ vec2 rope_turn(Rope rope, uint p, uint i)
 {
     uint half_size = rope.size / 2;
     uint row = min(p / ROPE_FINE, rope.rows - 1);
-    Floats coarse = Floats(plus(rope.coarse, (row * half_size + i) * 8));
-    Floats fine = Floats(plus(rope.fine, ((p % ROPE_FINE) * half_size + i) * 8));
+    Floats coarse = Floats(plus(rope.table, (row * half_size + i) * 8));
+    row = rope.rows + p % ROPE_FINE;
+    Floats fine = Floats(plus(rope.table, (row * half_size + i) * 8));
     vec2 a = vec2(coarse.at[0], coarse.at[1]);
     vec2 b = vec2(fine.at[0], fine.at[1]);
     return vec2(a.x * b.x - a.y * b.y, a.y * b.x + a.x * b.y);

@@ -1,105 +1,117 @@
-/* ratplus-bench: how fast the plugin's attention is, next to what the device's
- * memory can do. */
+/* ratplus-bench: what is measured, and where it is kept. */
 #ifndef BENCH_H
 #define BENCH_H
 
 #include "gpu.h"
-#include "variant.h"
+#include "problem.h"
 
 #include <ratplus_vulkan.h>
 
-#define BENCH_MAX_RESULTS 64
-#define BENCH_MAX_REPEATS 1000
+enum { MAX_VARIANTS = 16, MAX_SIZES = 16, MAX_ROWS = 1024 };
+
+enum phase {
+    PHASE_PREFILL,  /* a whole prompt through an empty cache, in one step */
+    PHASE_DECODE,   /* one more token for sequences that hold T */
+    PHASE_EXTERNAL, /* one query over T keys in plain buffers */
+    PHASE_SCAN,     /* the memory of T tokens, with attention to the own token only */
+    PHASE_COUNT
+};
+
+struct sizes {
+    uint32_t list[MAX_SIZES];
+    uint32_t count;
+};
 
 struct bench_options {
-    const char *device, *variants, *phase, *dtype, *retention, *out;
-    uint64_t tokens; /* 0: each phase's own */
-    uint64_t batch, heads, kv_heads, head_size, repeat;
-    double seconds; /* enough for one row of the table */
-    double fill;    /* GFLOP that filling a cache may take */
-    bool quick, json, help;
+    const char *device, *out;
+    struct ratp_variant variants[MAX_VARIANTS];
+    uint32_t variant_count;
+    struct sizes tokens[PHASE_COUNT]; /* none: the phase is left out */
+    struct sizes batches;
+    uint32_t query_heads, kv_heads, head_size;
+    ratp_dtype dtype, cache_dtype; /* of the operands, of K and V */
+    ratp_retention retention;
+    uint32_t repeat;
+    uint64_t copy_bytes;
+    bool json;
 };
 
-/* A device opened the way an engine on Vulkan does, so that plain copies run on
- * the same queue; or the reference device. */
-struct bench_device {
-    const struct ratp_api *ratp;
-    const struct ratp_vulkan_api *vulkan;
-    ratp_instance *instance;
-    ratp_device *device;
-    struct ratp_device_info info;
-    bool own; /* `gpu` is open */
-    struct gpu gpu;
-    uint32_t messages;
+struct timing {
+    double median, min, max; /* seconds */
+    uint32_t runs;
 };
 
-/* Milliseconds of the repeats. */
-struct bench_time {
-    double median, min, max;
-    uint32_t repeats;
+/* What a call cannot do without: every needed byte moved once. */
+struct work {
+    double bytes, flops;
 };
 
-struct bench_result {
-    char variant[32];
-    const char *phase; /* "prefill", "decode", "memory scan" */
-    const char *keys;  /* "cache", or "caller" for attend_external */
-    uint64_t tokens, batch;
-    uint32_t heads, kv_heads;
-    struct bench_time time;
-    double bytes, flop; /* that the work needs */
-    double attention_ms; /* memory scan: what of it is attention; else 0 */
+struct row {
+    enum phase phase;
+    char variant[64];
+    uint32_t tokens, batch, query_heads, kv_heads;
+    struct timing time;
+    struct work work;
+    uint64_t cache_bytes; /* pages and states of the sequences; 0: there is no cache */
 };
 
 struct bench {
     struct bench_options options;
-    struct bench_device device;
-    ratp_dtype dtype;
-    struct ratp_variant variants[16];
-    uint32_t variant_count;
-    double copy_bytes; /* read and written by the copy */
-    struct bench_time copy;
-    struct bench_result results[BENCH_MAX_RESULTS];
-    uint32_t count;
+    const struct ratp_api *ratp;
+    ratp_instance *instance;
+    ratp_device *device;
+    struct ratp_device_info info;
+    struct gpu gpu;
+    bool on_gpu; /* `gpu` is lent to the plugin; otherwise this is the reference device */
+    struct timing copy_time;
+    double copy_rate; /* bytes read and bytes written, a second */
+    struct row rows[MAX_ROWS];
+    uint32_t row_count;
 };
 
-/* device.c */
-bool bench_device_open(struct bench_device *d, const char *name, struct problem *problem);
-void bench_device_close(struct bench_device *d);
-/* The last error of `object` as a problem; false. */
-bool bench_failed(const struct bench_device *d, const void *object, const char *what,
-                  struct problem *problem);
-/* Times a plain copy of `size` bytes in device memory. */
-bool bench_copy(struct bench *b, uint64_t size, struct problem *problem);
-
-/* measure.c: each adds one result. */
-bool bench_prefill(struct bench *b, const struct ratp_variant *variant, uint64_t tokens,
+bool options_parse(int argc, char **argv, struct bench_options *out, bool *done,
                    struct problem *problem);
-bool bench_decode(struct bench *b, const struct ratp_variant *variant, uint64_t tokens,
-                  struct problem *problem);
-bool bench_scan(struct bench *b, uint64_t tokens, struct problem *problem);
 
-/* work.c */
-/* Times `run` until there are enough repeats; the first call is not counted. */
-struct bench_timer {
-    double ms[BENCH_MAX_REPEATS];
-    uint32_t count, wanted;
-    double seconds, spent;
-    bool warm;
-};
-bool timer_wants(const struct bench_timer *t);
-void timer_add(struct bench_timer *t, double seconds);
-struct bench_time timer_result(struct bench_timer *t);
-/* Keys that a query at position t attends. */
-uint64_t attended_keys(const struct ratp_variant *v, uint64_t t);
-/* (query, key) pairs of queries first ... first + count - 1. */
-double attended_pairs(const struct ratp_variant *v, uint64_t first, uint64_t count);
-uint32_t dtype_bytes(ratp_dtype dtype);
-/* Numbers between 1/8 and 1/4, of either sign. */
-void fill_random(void *data, uint64_t bytes, ratp_dtype dtype, uint64_t seed);
+bool device_open(struct bench *bench, struct problem *problem);
+void device_close(struct bench *bench);
+/* A plain copy of options.copy_bytes on the device's queue. */
+bool device_measure_copy(struct bench *bench, struct problem *problem);
 
-/* report.c */
-void report_table(const struct bench *b);
-/* To `path`, or to stdout when it is NULL. */
-bool report_json(const struct bench *b, const char *path, struct problem *problem);
+/* A run is timed until it has run options.repeat times; fewer, but three at
+ * least, when that takes long. */
+struct stopwatch;
+bool stopwatch_open(uint32_t repeat, struct stopwatch **out, struct problem *problem);
+bool stopwatch_wants_more(const struct stopwatch *watch);
+void stopwatch_add(struct stopwatch *watch, double seconds);
+struct timing stopwatch_read(struct stopwatch *watch);
+void stopwatch_close(struct stopwatch *watch);
+
+/* Room in device memory for `size` bytes of numbers between -1 and 1. */
+bool numbers_create(struct bench *bench, uint64_t size, ratp_dtype dtype, ratp_buffer **out,
+                    struct problem *problem);
+uint32_t dtype_size(ratp_dtype dtype);
+
+/* Each adds its rows. */
+bool measure_cached(struct bench *bench, const struct ratp_variant *variant, uint32_t tokens,
+                    uint32_t batch, bool prefill, bool decode, struct problem *problem);
+bool measure_external(struct bench *bench, const struct ratp_variant *variant, uint32_t tokens,
+                      uint32_t batch, struct problem *problem);
+bool measure_scan(struct bench *bench, uint32_t tokens, uint32_t batch, struct problem *problem);
+
+/* How many keys a query at `position` attends. */
+uint64_t attended_keys(const struct ratp_variant *variant, uint64_t position);
+struct work work_prefill(const struct bench_options *o, const struct ratp_variant *variant,
+                         uint32_t tokens, uint32_t batch);
+struct work work_decode(const struct bench_options *o, const struct ratp_variant *variant,
+                        uint64_t position, uint32_t batch);
+struct work work_external(const struct bench_options *o, const struct ratp_variant *variant,
+                          uint32_t tokens, uint32_t batch);
+struct work work_scan(const struct bench_options *o, uint32_t tokens, uint32_t batch);
+
+extern const char *const phase_names[PHASE_COUNT];
+/* "faster" compares with the first row of the same phase and sizes. */
+bool report_table(const struct bench *bench, struct problem *problem);
+/* NULL with a problem; to be freed with cJSON_free. */
+char *report_json(const struct bench *bench, struct problem *problem);
 
 #endif

@@ -1,139 +1,201 @@
+/* The device under test, its copy bandwidth, and operands in its memory. */
 #include "bench.h"
-
+#include "plugin.h"
 #include "terminal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static void on_log(void *user, ratp_log_level level, const char *message)
+#define PATTERN_WORDS (1u << 18)
+
+static bool open_reference(struct bench *b, struct problem *problem)
 {
-    (void)user;
-    (void)level;
-    fprintf(stderr, "ratplus-bench: %s\n", message);
+    const struct ratp_device_params params = {.struct_size = sizeof params, .name = "reference"};
+    return plugin_open(true, &b->ratp, &b->instance, problem) &&
+           plugin_check(b->ratp, b->ratp->device_open(b->instance, &params, &b->device),
+                        b->instance, "the reference device", problem);
 }
 
-bool bench_failed(const struct bench_device *d, const void *object, const char *what,
-                  struct problem *problem)
+static bool open_gpu(struct bench *b, bool *none, struct problem *problem)
 {
-    char text[512] = "";
-    d->ratp->last_error(object, text, sizeof text);
-    return problem_set(problem, "%s: %s", what, text[0] ? text : "failed");
-}
-
-static bool open_vulkan(struct bench_device *d, const char *name, bool *none,
-                        struct problem *problem)
-{
-    d->vulkan = d->ratp->get_extension(d->instance, RATP_VULKAN_EXTENSION);
-    *none = true;
-    if (!d->vulkan)
-        return problem_set(problem, "this libratplus has no Vulkan");
-    if (!gpu_open(&d->gpu, name, false, &d->messages, d->vulkan->recommended_extensions, none,
-                  problem))
+    static const char *const no_extensions[] = {NULL};
+    *none = false;
+    if (!plugin_open(false, &b->ratp, &b->instance, problem))
         return false;
-    d->own = true;
-    const struct ratp_vulkan_device params = {
-        .struct_size = sizeof params,
-        .get_instance_proc_addr = vkGetInstanceProcAddr,
-        .instance = d->gpu.instance,
-        .physical_device = d->gpu.physical,
-        .device = d->gpu.device,
-        .api_version = d->gpu.properties.apiVersion < VK_API_VERSION_1_3 ? VK_API_VERSION_1_2
-                                                                         : VK_API_VERSION_1_3,
-        .queue_family = d->gpu.queue_family,
-        .extensions = d->gpu.extensions,
-        .extension_count = d->gpu.extension_count,
-        .features = &d->gpu.features,
-    };
-    return d->vulkan->device_import(d->instance, &params, &d->device) == RATP_OK ||
-           bench_failed(d, d->instance, d->gpu.properties.deviceName, problem);
+    const struct ratp_vulkan_api *extension =
+        b->ratp->get_extension(b->instance, RATP_VULKAN_EXTENSION);
+    if (!gpu_open(&b->gpu, b->options.device, false, NULL,
+                  extension ? extension->recommended_extensions : no_extensions, none, problem))
+        return false;
+    b->on_gpu = true;
+    return gpu_lend(&b->gpu, b->ratp, b->instance, &b->device, problem);
 }
 
-bool bench_device_open(struct bench_device *d, const char *name, struct problem *problem)
+bool device_open(struct bench *b, struct problem *problem)
 {
-    const struct ratp_instance_params params = {
-        .struct_size = sizeof params, .log = on_log, .log_level = RATP_LOG_WARNING};
-    char why[512];
+    const char *name = b->options.device;
     bool none = false;
-    d->ratp = ratp_get_api(RATP_ABI_MAJOR, why, sizeof why);
-    if (!d->ratp || d->ratp->instance_create(&params, &d->instance, why, sizeof why) != RATP_OK)
-        return problem_set(problem, "%s", why);
-    bool reference = name && strcmp(name, "reference") == 0;
-    if (!reference && !open_vulkan(d, name, &none, problem)) {
-        if (!none || name)
-            return false;
-        reference = true;
+    bool good = name && strcmp(name, "reference") == 0 ? open_reference(b, problem)
+                                                       : open_gpu(b, &none, problem);
+    if (!good && none && !(name && *name)) {
+        fprintf(stderr, "ratplus-bench: %s; using plain C\n", problem->text);
+        device_close(b);
+        good = open_reference(b, problem);
     }
-    const struct ratp_device_params plain = {.struct_size = sizeof plain, .name = "reference"};
-    if (reference && d->ratp->device_open(d->instance, &plain, &d->device) != RATP_OK)
-        return bench_failed(d, d->instance, "reference", problem);
-    d->info.struct_size = sizeof d->info;
-    return d->ratp->device_info(d->device, &d->info) == RATP_OK ||
-           bench_failed(d, d->device, "device_info", problem);
+    b->info.struct_size = sizeof b->info;
+    return good && plugin_check(b->ratp, b->ratp->device_info(b->device, &b->info), b->device,
+                                "the device", problem);
 }
 
-void bench_device_close(struct bench_device *d)
+void device_close(struct bench *b)
 {
-    if (d->device)
-        d->ratp->device_close(&d->device);
-    if (d->own)
-        gpu_close(&d->gpu);
-    if (d->instance)
-        d->ratp->instance_destroy(&d->instance);
+    if (b->device)
+        b->ratp->device_close(&b->device);
+    if (b->instance)
+        b->ratp->instance_destroy(&b->instance);
+    if (b->on_gpu)
+        gpu_close(&b->gpu);
+    b->on_gpu = false;
 }
 
-static bool copy_on_host(struct bench_timer *timer, uint64_t size, struct problem *problem)
+static bool copy_on_gpu(struct bench *b, struct gpu_buffer buffers[2], uint32_t times,
+                        double *seconds, struct problem *problem)
 {
-    char *from = malloc(size), *to = malloc(size);
-    bool good = from && to;
-    if (good) {
-        fill_random(from, size, RATP_F32, 1);
-        fill_random(to, size, RATP_F32, 2);
-        while (timer_wants(timer)) {
-            double start = seconds_now();
-            memcpy(to, from, size);
-            timer_add(timer, seconds_now() - start);
-        }
+    struct gpu *gpu = &b->gpu;
+    const VkBufferCopy whole = {.size = b->options.copy_bytes};
+    const VkMemoryBarrier after = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+        .srcAccessMask = VK_ACCESS_TRANSFER_WRITE_BIT,
+        .dstAccessMask = VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
+    };
+    if (!gpu_begin(gpu, problem))
+        return false;
+    for (uint32_t i = 0; i < times; i++) {
+        gpu->vk.vkCmdCopyBuffer(gpu->commands, buffers[i & 1].buffer, buffers[~i & 1].buffer, 1,
+                                &whole);
+        gpu->vk.vkCmdPipelineBarrier(gpu->commands, VK_PIPELINE_STAGE_TRANSFER_BIT,
+                                     VK_PIPELINE_STAGE_TRANSFER_BIT, 0, 1, &after, 0, NULL, 0,
+                                     NULL);
     }
-    free(from);
-    free(to);
-    return good || problem_set(problem, "out of memory for a copy of %llu bytes",
-                               (unsigned long long)size);
+    const double start = seconds_now();
+    if (!gpu_submit(gpu, problem) || !gpu_wait(gpu, problem))
+        return false;
+    *seconds = (seconds_now() - start) / times;
+    return true;
 }
 
-static bool copy_on_device(struct gpu *gpu, struct bench_timer *timer, uint64_t size,
-                           struct problem *problem)
+static bool measure_gpu(struct bench *b, struct stopwatch *watch, struct problem *problem)
 {
-    struct gpu_buffer from = {0}, to = {0};
-    bool good = gpu_buffer_create(gpu, size, GPU_DEVICE, &from, problem) &&
-                gpu_buffer_create(gpu, size, GPU_DEVICE, &to, problem);
-    /* Memory that nothing was written to may be one shared page of zeros. */
-    if (good && (good = gpu_begin(gpu, problem))) {
-        gpu->vk.vkCmdFillBuffer(gpu->commands, from.buffer, 0, size, 0x3e003e00);
-        gpu->vk.vkCmdFillBuffer(gpu->commands, to.buffer, 0, size, 0x3e013e01);
-        good = gpu_submit(gpu, problem) && gpu_wait(gpu, problem);
+    struct gpu_buffer buffers[2] = {{0}};
+    bool good = false;
+    double seconds = 0;
+    for (int i = 0; i < 2; i++)
+        if (!gpu_buffer_create(&b->gpu, b->options.copy_bytes, GPU_DEVICE, &buffers[i], problem))
+            goto error;
+    if (!copy_on_gpu(b, buffers, 2, &seconds, problem))
+        goto error;
+    /* So many in one submission that the submission itself does not count. */
+    const double fit = 0.02 / seconds;
+    const uint32_t times = fit < 1 ? 1 : fit > 64 ? 64 : (uint32_t)fit;
+    while (stopwatch_wants_more(watch)) {
+        if (!copy_on_gpu(b, buffers, times, &seconds, problem))
+            goto error;
+        stopwatch_add(watch, seconds);
     }
-    while (good && timer_wants(timer)) {
-        const VkBufferCopy region = {.size = size};
-        if (!(good = gpu_begin(gpu, problem)))
-            break;
-        gpu->vk.vkCmdCopyBuffer(gpu->commands, from.buffer, to.buffer, 1, &region);
-        double start = seconds_now();
-        good = gpu_submit(gpu, problem) && gpu_wait(gpu, problem);
-        timer_add(timer, seconds_now() - start);
-    }
-    gpu_buffer_destroy(gpu, &from);
-    gpu_buffer_destroy(gpu, &to);
+    good = true;
+
+error:
+    for (int i = 0; i < 2; i++)
+        gpu_buffer_destroy(&b->gpu, &buffers[i]);
     return good;
 }
 
-bool bench_copy(struct bench *b, uint64_t size, struct problem *problem)
+static bool measure_host(struct bench *b, struct stopwatch *watch, struct problem *problem)
 {
-    struct bench_timer timer = {.wanted = 9, .seconds = b->options.seconds};
-    b->copy_bytes = 2.0 * (double)size;
-    if (!(b->device.own ? copy_on_device(&b->device.gpu, &timer, size, problem)
-                        : copy_on_host(&timer, size, problem)))
+    const size_t size = b->options.copy_bytes;
+    char *from = malloc(size), *to = malloc(size);
+    const bool good = from && to;
+    if (good) {
+        memset(from, 1, size);
+        memset(to, 2, size);
+    } else {
+        problem_set(problem, "out of memory");
+    }
+    while (good && stopwatch_wants_more(watch)) {
+        const double start = seconds_now();
+        memcpy(to, from, size);
+        const double end = seconds_now();
+        /* Whoever reads what was copied keeps the copy from being left out. */
+        from[0] = (char)(to[size - 1] + 1);
+        stopwatch_add(watch, end - start);
+    }
+    free(from);
+    free(to);
+    return good;
+}
+
+bool device_measure_copy(struct bench *b, struct problem *problem)
+{
+    struct stopwatch *watch;
+    if (!stopwatch_open(b->options.repeat, &watch, problem))
         return false;
-    b->copy = timer_result(&timer);
-    return true;
+    const bool good =
+        b->on_gpu ? measure_gpu(b, watch, problem) : measure_host(b, watch, problem);
+    if (good) {
+        b->copy_time = stopwatch_read(watch);
+        b->copy_rate = 2.0 * (double)b->options.copy_bytes / b->copy_time.median;
+    }
+    stopwatch_close(watch);
+    return good;
+}
+
+/* A number of magnitude 1/16 to 1, from 32 random bits. */
+static uint32_t number(uint32_t bits, ratp_dtype dtype)
+{
+    const uint32_t sign = bits >> 31, exponent = bits >> 29 & 3;
+    switch (dtype) {
+    case RATP_F16:
+        return sign << 15 | (14 - exponent) << 10 | (bits & 0x3ff);
+    case RATP_BF16:
+        return sign << 15 | (126 - exponent) << 7 | (bits & 0x7f);
+    default:
+        return sign << 31 | (126 - exponent) << 23 | (bits & 0x7fffff);
+    }
+}
+
+static void fill_pattern(uint32_t *words, ratp_dtype dtype)
+{
+    uint64_t state = 1;
+    for (size_t i = 0; i < PATTERN_WORDS; i++) {
+        uint32_t bits[2];
+        for (int half = 0; half < 2; half++) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            bits[half] = (uint32_t)(state >> 32);
+        }
+        words[i] = number(bits[0], dtype);
+        if (dtype_size(dtype) == 2)
+            words[i] |= number(bits[1], dtype) << 16;
+    }
+}
+
+bool numbers_create(struct bench *b, uint64_t size, ratp_dtype dtype, ratp_buffer **out,
+                    struct problem *problem)
+{
+    const struct ratp_buffer_params params = {
+        .struct_size = sizeof params, .size = size, .kind = RATP_MEMORY_DEVICE};
+    const uint64_t pattern_size = PATTERN_WORDS * sizeof(uint32_t);
+    uint32_t *pattern = malloc(pattern_size);
+    if (!pattern)
+        return problem_set(problem, "out of memory");
+    fill_pattern(pattern, dtype);
+    bool good = plugin_check(b->ratp, b->ratp->buffer_create(b->device, &params, out), b->device,
+                             "a buffer", problem);
+    for (uint64_t done = 0; good && done < size; done += pattern_size) {
+        const uint64_t part = size - done < pattern_size ? size - done : pattern_size;
+        good = plugin_check(b->ratp, b->ratp->buffer_write(*out, done, pattern, part), *out,
+                            "fill a buffer", problem);
+    }
+    free(pattern);
+    return good;
 }

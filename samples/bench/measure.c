@@ -1,332 +1,378 @@
+/* Runs the plugin and times it: everything is in buffers, and a run ends when
+ * the device is done. */
 #include "bench.h"
-
+#include "plugin.h"
 #include "terminal.h"
+#include "variant.h"
 
-#include <math.h>
 #include <stdlib.h>
 
-/* One layer of attention with its operands in buffers. */
-struct scene {
-    struct bench_device *d;
-    struct ratp_geometry geometry;
-    struct ratp_rope rope;
-    ratp_dtype dtype;
-    uint64_t rows; /* that the buffers hold */
-    ratp_buffer *q, *k, *v, *f, *out;
+/* A shorter prompt compiles the same pipelines. */
+#define WARM_TOKENS 256
+#define WARM_STEPS 3
+
+/* One layer's operands, packed. */
+struct operands {
+    ratp_buffer *buffers[6];
+    struct ratp_tensor tensors[6];
+    struct ratp_attend_io io;
+};
+
+/* A cache with sequences, one for each of the batch. */
+struct cached {
+    struct bench *bench;
+    uint32_t batch;
     ratp_policy *policy;
     ratp_cache *cache;
     ratp_seq **seqs;
-    uint32_t *tokens; /* of each sequence, in a step */
-    uint32_t count;
+    uint32_t *n_tokens;
+    struct operands operands;
 };
 
-static bool make_buffer(struct scene *s, uint64_t bytes, ratp_dtype dtype, bool filled,
-                        ratp_buffer **out, struct problem *problem)
+static bool row_add(struct bench *b, const struct row *row, struct problem *problem)
 {
-    const struct ratp_buffer_params params = {.struct_size = sizeof params, .size = bytes};
-    if (s->d->ratp->buffer_create(s->d->device, &params, out) != RATP_OK)
-        return bench_failed(s->d, s->d->device, "buffer_create", problem);
-    if (!filled)
-        return true;
-    enum { PIECE = 16 << 20 };
-    uint64_t piece = bytes < PIECE ? bytes : PIECE;
-    void *data = malloc(piece);
-    if (!data)
-        return problem_set(problem, "out of memory");
-    bool good = true;
-    for (uint64_t at = 0; good && at < bytes; at += piece) {
-        uint64_t size = bytes - at < piece ? bytes - at : piece;
-        fill_random(data, size, dtype, at + bytes);
-        good = s->d->ratp->buffer_write(*out, at, data, size) == RATP_OK ||
-               bench_failed(s->d, *out, "buffer_write", problem);
+    if (b->row_count == MAX_ROWS)
+        return problem_set(problem, "more than %d rows", MAX_ROWS);
+    b->rows[b->row_count++] = *row;
+    return true;
+}
+
+static bool check(struct bench *b, ratp_status status, const void *object, const char *what,
+                  struct problem *problem)
+{
+    return plugin_check(b->ratp, status, object, what, problem);
+}
+
+static void operands_destroy(struct bench *b, struct operands *o)
+{
+    for (size_t i = 0; i < sizeof o->buffers / sizeof *o->buffers; i++)
+        if (o->buffers[i])
+            b->ratp->buffer_destroy(&o->buffers[i]);
+}
+
+static bool operands_create(struct bench *b, uint64_t rows, uint32_t query_heads,
+                            struct operands *o, struct problem *problem)
+{
+    const ratp_dtype dtype = b->options.dtype;
+    const uint64_t head = rows * b->options.head_size * dtype_size(dtype);
+    const uint64_t q = head * query_heads, k = head * b->options.kv_heads;
+    const uint64_t sizes[] = {q, k, k, k, q, q};
+    struct ratp_tensor *t = o->tensors;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        if (!numbers_create(b, sizes[i], dtype, &o->buffers[i], problem))
+            return false;
+        t[i] = (struct ratp_tensor){
+            .struct_size = sizeof *t, .buffer = o->buffers[i], .dtype = dtype};
     }
-    free(data);
-    return good;
+    o->io = (struct ratp_attend_io){
+        .struct_size = sizeof o->io,
+        .q = &t[0], .k = &t[1], .v = &t[2], .f = &t[3], .o = &t[4], .out = &t[5],
+    };
+    return true;
 }
 
-static void scene_close(struct scene *s)
+static bool seqs_destroy(struct cached *c, struct problem *problem)
 {
-    const struct ratp_api *ratp = s->d->ratp;
-    for (uint32_t i = 0; s->seqs && i < s->count; i++)
-        if (s->seqs[i])
-            ratp->seq_destroy(&s->seqs[i]);
-    free(s->seqs);
-    free(s->tokens);
-    if (s->cache)
-        ratp->cache_destroy(&s->cache);
-    if (s->policy)
-        ratp->policy_destroy(&s->policy);
-    ratp_buffer **buffers[] = {&s->q, &s->k, &s->v, &s->f, &s->out};
-    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
-        if (*buffers[i])
-            ratp->buffer_destroy(buffers[i]);
+    for (uint32_t i = 0; c->seqs && i < c->batch; i++)
+        if (c->seqs[i] && !check(c->bench, c->bench->ratp->seq_destroy(&c->seqs[i]), c->seqs[i],
+                                 "drop a sequence", problem))
+            return false;
+    return true;
 }
 
-/* Buffers of `rows` query tokens and `keys` keys of `key_dtype`. */
-static bool scene_open(struct scene *s, struct bench *b, uint32_t query_heads, uint64_t rows,
-                       uint64_t keys, ratp_dtype key_dtype, bool memory, struct problem *problem)
+static bool seqs_create(struct cached *c, struct problem *problem)
+{
+    for (uint32_t i = 0; i < c->batch; i++)
+        if (!check(c->bench, c->bench->ratp->seq_create(c->cache, &c->seqs[i]), c->cache,
+                   "a sequence", problem))
+            return false;
+    return true;
+}
+
+static void cached_close(struct cached *c)
+{
+    const struct ratp_api *ratp = c->bench->ratp;
+    struct problem ignored;
+    seqs_destroy(c, &ignored);
+    if (c->cache)
+        ratp->cache_destroy(&c->cache);
+    if (c->policy)
+        ratp->policy_destroy(&c->policy);
+    operands_destroy(c->bench, &c->operands);
+    free(c->seqs);
+    free(c->n_tokens);
+}
+
+struct shape {
+    const struct ratp_variant *variant;
+    uint32_t query_heads, tokens, batch;
+    ratp_retention retention;
+};
+
+static bool cached_open(struct bench *b, const struct shape *shape, struct cached *c,
+                        struct problem *problem)
 {
     const struct bench_options *o = &b->options;
-    *s = (struct scene){.d = &b->device, .dtype = b->dtype, .rows = rows};
-    s->rope = (struct ratp_rope){.struct_size = sizeof s->rope, .style = RATP_ROPE_HALF};
-    s->geometry = (struct ratp_geometry){
-        .struct_size = sizeof s->geometry,
+    const struct ratp_api *ratp = b->ratp;
+    *c = (struct cached){.bench = b, .batch = shape->batch};
+    c->seqs = calloc(shape->batch, sizeof(ratp_seq *));
+    c->n_tokens = calloc(shape->batch, sizeof *c->n_tokens);
+    if (!c->seqs || !c->n_tokens) {
+        problem_set(problem, "out of memory");
+        goto error;
+    }
+    const struct ratp_rope rope = {.struct_size = sizeof rope, .style = RATP_ROPE_HALF};
+    const struct ratp_geometry geometry = {
+        .struct_size = sizeof geometry,
         .layers = 1,
-        .query_heads = query_heads,
-        .kv_heads = (uint32_t)o->kv_heads,
-        .head_size = (uint32_t)o->head_size,
-        .memory = memory,
-        .rope = &s->rope,
+        .query_heads = shape->query_heads,
+        .kv_heads = o->kv_heads,
+        .head_size = o->head_size,
+        .memory = 1,
+        .max_tokens = shape->tokens + o->repeat + WARM_STEPS,
+        .rope = &rope,
     };
-    uint64_t q_bytes = rows * query_heads * o->head_size * dtype_bytes(b->dtype);
-    uint64_t k_bytes = keys * o->kv_heads * o->head_size * dtype_bytes(key_dtype);
-    return make_buffer(s, q_bytes, b->dtype, true, &s->q, problem) &&
-           make_buffer(s, q_bytes, b->dtype, false, &s->out, problem) &&
-           make_buffer(s, k_bytes, key_dtype, true, &s->k, problem) &&
-           make_buffer(s, k_bytes, key_dtype, true, &s->v, problem) &&
-           (!memory || make_buffer(s, k_bytes, key_dtype, true, &s->f, problem));
-}
-
-/* A cache under `variant`, and `count` empty sequences. */
-static bool scene_cache(struct scene *s, const struct bench *b, const struct ratp_variant *variant,
-                        uint32_t count, struct problem *problem)
-{
-    const struct ratp_api *ratp = s->d->ratp;
     const struct ratp_range all = {0, 0};
-    if (ratp->policy_create(s->d->instance, &s->policy) != RATP_OK)
-        return bench_failed(s->d, s->d->instance, "policy_create", problem);
-    if (ratp->policy_set(s->policy, all, all, variant) != RATP_OK)
-        return bench_failed(s->d, s->policy, "policy_set", problem);
+    if (!check(b, ratp->policy_create(b->instance, &c->policy), b->instance, "a policy",
+               problem) ||
+        !check(b, ratp->policy_set(c->policy, all, all, shape->variant), c->policy,
+               "the variant", problem))
+        goto error;
     const struct ratp_cache_params params = {
         .struct_size = sizeof params,
-        .geometry = &s->geometry,
-        .policy = s->policy,
-        .retention = b->options.retention[0] == 'f' ? RATP_RETAIN_FULL : RATP_RETAIN_NEEDED,
+        .geometry = &geometry,
+        .policy = c->policy,
+        .k_dtype = o->cache_dtype,
+        .v_dtype = o->cache_dtype,
+        .retention = shape->retention,
     };
-    if (ratp->cache_create(s->d->device, &params, &s->cache) != RATP_OK)
-        return bench_failed(s->d, s->d->device, "cache_create", problem);
-    s->count = count;
-    s->seqs = calloc(count, sizeof *s->seqs);
-    s->tokens = calloc(count, sizeof *s->tokens);
-    if (!s->seqs || !s->tokens)
-        return problem_set(problem, "out of memory");
-    for (uint32_t i = 0; i < count; i++)
-        if (ratp->seq_create(s->cache, &s->seqs[i]) != RATP_OK)
-            return bench_failed(s->d, s->cache, "seq_create", problem);
+    if (!check(b, ratp->cache_create(b->device, &params, &c->cache), b->device, "a cache",
+               problem) ||
+        !operands_create(b, (uint64_t)shape->tokens * shape->batch, shape->query_heads,
+                         &c->operands, problem))
+        goto error;
     return true;
+
+error:
+    cached_close(c);
+    return false;
 }
 
-static bool renew_seqs(struct scene *s, struct problem *problem)
+/* `tokens` new ones of each sequence. */
+static bool timed_step(struct cached *c, uint32_t tokens, double *seconds,
+                       struct problem *problem)
 {
-    for (uint32_t i = 0; i < s->count; i++)
-        if (s->d->ratp->seq_destroy(&s->seqs[i]) != RATP_OK ||
-            s->d->ratp->seq_create(s->cache, &s->seqs[i]) != RATP_OK)
-            return bench_failed(s->d, s->cache, "seq_create", problem);
-    return true;
-}
-
-static struct ratp_tensor tensor(ratp_buffer *buffer, ratp_dtype dtype)
-{
-    return (struct ratp_tensor){
-        .struct_size = sizeof(struct ratp_tensor), .buffer = buffer, .dtype = dtype};
-}
-
-/* A step of `tokens` tokens of every sequence, until the device has done it. */
-static bool run_step(struct scene *s, uint32_t tokens, double *seconds, struct problem *problem)
-{
-    const struct ratp_api *ratp = s->d->ratp;
-    const struct ratp_tensor q = tensor(s->q, s->dtype), k = tensor(s->k, s->dtype),
-                             v = tensor(s->v, s->dtype), f = tensor(s->f, s->dtype),
-                             out = tensor(s->out, s->dtype);
-    const struct ratp_attend_io io = {.struct_size = sizeof io, .q = &q, .k = &k, .v = &v,
-                                      .f = s->f ? &f : NULL, .out = &out};
-    for (uint32_t i = 0; i < s->count; i++)
-        s->tokens[i] = tokens;
-    const struct ratp_step_params params = {
-        .struct_size = sizeof params, .count = s->count, .seqs = s->seqs, .n_tokens = s->tokens};
+    struct bench *b = c->bench;
+    const struct ratp_api *ratp = b->ratp;
+    for (uint32_t i = 0; i < c->batch; i++)
+        c->n_tokens[i] = tokens;
+    const struct ratp_step_params params = {.struct_size = sizeof params,
+                                            .count = c->batch,
+                                            .seqs = c->seqs,
+                                            .n_tokens = c->n_tokens};
     ratp_step *step = NULL;
-    double start = seconds_now();
-    if (ratp->step_begin(s->cache, &params, &step) != RATP_OK)
-        return bench_failed(s->d, s->cache, "step_begin", problem);
-    if (ratp->step_attend(step, 0, &io) != RATP_OK || ratp->step_commit(&step) != RATP_OK) {
-        bench_failed(s->d, step, "step_attend", problem);
+    const double start = seconds_now();
+    if (!check(b, ratp->step_begin(c->cache, &params, &step), c->cache, "begin a step", problem))
+        return false;
+    if (!check(b, ratp->step_attend(step, 0, &c->operands.io), step, "attend", problem) ||
+        !check(b, ratp->step_commit(&step), step, "commit a step", problem)) {
         ratp->step_abort(&step);
         return false;
     }
-    if (ratp->device_wait(s->d->device) != RATP_OK)
-        return bench_failed(s->d, s->d->device, "device_wait", problem);
+    if (!check(b, ratp->device_wait(b->device), b->device, "wait", problem))
+        return false;
     *seconds = seconds_now() - start;
     return true;
 }
 
-/* `queries` queries at the end of `keys` keys, over the caller's tensors. */
-static bool run_external(struct scene *s, const struct ratp_variant *variant, uint64_t batch,
-                         uint64_t queries, uint64_t keys, double *seconds,
+/* Prompts through new sequences; the last run's stay. */
+static bool time_prompts(struct cached *c, uint32_t tokens, struct stopwatch *watch,
                          struct problem *problem)
 {
-    const struct ratp_api *ratp = s->d->ratp;
-    const struct ratp_tensor q = tensor(s->q, s->dtype), k = tensor(s->k, RATP_F16),
-                             v = tensor(s->v, RATP_F16), out = tensor(s->out, s->dtype);
-    const struct ratp_external params = {
-        .struct_size = sizeof params,
-        .batch = (uint32_t)batch,
-        .query_tokens = (uint32_t)queries,
-        .key_tokens = (uint32_t)keys,
-        .query_heads = s->geometry.query_heads,
-        .kv_heads = s->geometry.kv_heads,
-        .head_size = s->geometry.head_size,
-        .causal = 1,
-        .first_position = (uint32_t)(keys - queries),
-        .variant = variant,
-        .q = &q, .k = &k, .v = &v, .out = &out,
+    double seconds;
+    const uint32_t warm = tokens < WARM_TOKENS ? tokens : WARM_TOKENS;
+    if (!seqs_create(c, problem) || !timed_step(c, warm, &seconds, problem))
+        return false;
+    while (stopwatch_wants_more(watch)) {
+        if (!seqs_destroy(c, problem) || !seqs_create(c, problem) ||
+            !timed_step(c, tokens, &seconds, problem))
+            return false;
+        stopwatch_add(watch, seconds);
+    }
+    return true;
+}
+
+static bool time_tokens(struct cached *c, struct stopwatch *watch, struct problem *problem)
+{
+    double seconds;
+    for (int i = 0; i < WARM_STEPS; i++)
+        if (!timed_step(c, 1, &seconds, problem))
+            return false;
+    while (stopwatch_wants_more(watch)) {
+        if (!timed_step(c, 1, &seconds, problem))
+            return false;
+        stopwatch_add(watch, seconds);
+    }
+    return true;
+}
+
+static bool held_bytes(struct cached *c, uint64_t *bytes, struct problem *problem)
+{
+    struct ratp_cache_stats stats = {.struct_size = sizeof stats};
+    if (!check(c->bench, c->bench->ratp->cache_stats(c->cache, &stats), c->cache,
+               "the cache's statistics", problem))
+        return false;
+    *bytes = stats.used_bytes + stats.state_bytes;
+    return true;
+}
+
+static void row_begin(const struct bench *b, enum phase phase, const struct shape *shape,
+                      struct row *row)
+{
+    *row = (struct row){
+        .phase = phase,
+        .tokens = shape->tokens,
+        .batch = shape->batch,
+        .query_heads = shape->query_heads,
+        .kv_heads = b->options.kv_heads,
     };
-    double start = seconds_now();
-    if (ratp->attend_external(s->d->device, &params) != RATP_OK ||
-        ratp->device_wait(s->d->device) != RATP_OK)
-        return bench_failed(s->d, s->d->device, "attend_external", problem);
+    variant_to_name(shape->variant, row->variant, sizeof row->variant);
+}
+
+bool measure_cached(struct bench *b, const struct ratp_variant *variant, uint32_t tokens,
+                    uint32_t batch, bool prefill, bool decode, struct problem *problem)
+{
+    const struct bench_options *o = &b->options;
+    const struct shape shape = {variant, o->query_heads, tokens, batch, o->retention};
+    struct cached c;
+    struct stopwatch *prompts = NULL, *steps = NULL;
+    struct row row;
+    bool good = false;
+    if (!cached_open(b, &shape, &c, problem))
+        return false;
+    if (!stopwatch_open(prefill ? o->repeat : 1, &prompts, problem) ||
+        !stopwatch_open(o->repeat, &steps, problem) ||
+        !time_prompts(&c, tokens, prompts, problem))
+        goto error;
+    if (prefill) {
+        row_begin(b, PHASE_PREFILL, &shape, &row);
+        row.time = stopwatch_read(prompts);
+        row.work = work_prefill(o, variant, tokens, batch);
+        if (!held_bytes(&c, &row.cache_bytes, problem) || !row_add(b, &row, problem))
+            goto error;
+    }
+    if (decode) {
+        row_begin(b, PHASE_DECODE, &shape, &row);
+        if (!held_bytes(&c, &row.cache_bytes, problem) || !time_tokens(&c, steps, problem))
+            goto error;
+        row.time = stopwatch_read(steps);
+        row.work = work_decode(o, variant, tokens + WARM_STEPS + row.time.runs / 2, batch);
+        if (!row_add(b, &row, problem))
+            goto error;
+    }
+    good = true;
+
+error:
+    stopwatch_close(prompts);
+    stopwatch_close(steps);
+    cached_close(&c);
+    return good;
+}
+
+bool measure_scan(struct bench *b, uint32_t tokens, uint32_t batch, struct problem *problem)
+{
+    const struct ratp_variant own_token = {.struct_size = sizeof own_token,
+                                           .kind = RATP_STREAMING};
+    const struct shape shape = {&own_token, b->options.kv_heads, tokens, batch,
+                                RATP_RETAIN_FULL};
+    struct cached c;
+    struct stopwatch *watch = NULL;
+    struct row row;
+    bool good = false;
+    if (!cached_open(b, &shape, &c, problem))
+        return false;
+    if (!stopwatch_open(b->options.repeat, &watch, problem) ||
+        !time_prompts(&c, tokens, watch, problem))
+        goto error;
+    row_begin(b, PHASE_SCAN, &shape, &row);
+    row.time = stopwatch_read(watch);
+    row.work = work_scan(&b->options, tokens, batch);
+    good = held_bytes(&c, &row.cache_bytes, problem) && row_add(b, &row, problem);
+
+error:
+    stopwatch_close(watch);
+    cached_close(&c);
+    return good;
+}
+
+static bool timed_external(struct bench *b, const struct ratp_external *params, double *seconds,
+                           struct problem *problem)
+{
+    const double start = seconds_now();
+    if (!check(b, b->ratp->attend_external(b->device, params), b->device, "attend", problem) ||
+        !check(b, b->ratp->device_wait(b->device), b->device, "wait", problem))
+        return false;
     *seconds = seconds_now() - start;
     return true;
 }
 
-static struct bench_timer timer_of(const struct bench *b)
+bool measure_external(struct bench *b, const struct ratp_variant *variant, uint32_t tokens,
+                      uint32_t batch, struct problem *problem)
 {
-    return (struct bench_timer){.wanted = (uint32_t)b->options.repeat,
-                                .seconds = b->options.seconds};
-}
-
-static struct bench_result *new_result(struct bench *b, const struct ratp_variant *variant,
-                                       const char *phase, uint64_t tokens, uint64_t batch)
-{
-    struct bench_result *r = &b->results[b->count++];
-    *r = (struct bench_result){.phase = phase, .keys = "cache", .tokens = tokens, .batch = batch,
-                               .heads = (uint32_t)b->options.heads,
-                               .kv_heads = (uint32_t)b->options.kv_heads};
-    variant_to_name(variant, r->variant, sizeof r->variant);
-    return r;
-}
-
-/* Bytes of a token's K and V, and of its query and result. */
-static double kv_bytes(const struct bench *b, uint32_t element)
-{
-    return 2.0 * (double)(b->options.kv_heads * b->options.head_size) * element;
-}
-
-static double query_bytes(const struct bench *b, double heads)
-{
-    return 2.0 * heads * (double)b->options.head_size * dtype_bytes(b->dtype);
-}
-
-static double pair_flop(const struct bench *b)
-{
-    return 4.0 * (double)(b->options.heads * b->options.head_size);
-}
-
-bool bench_prefill(struct bench *b, const struct ratp_variant *variant, uint64_t tokens,
-                   struct problem *problem)
-{
-    struct scene s;
-    struct bench_timer timer = timer_of(b);
-    uint64_t rows = tokens * b->options.batch;
-    bool good = scene_open(&s, b, (uint32_t)b->options.heads, rows, rows, b->dtype, true,
-                           problem) &&
-                scene_cache(&s, b, variant, (uint32_t)b->options.batch, problem);
-    while (good && timer_wants(&timer)) {
-        double seconds = 0;
-        good = run_step(&s, (uint32_t)tokens, &seconds, problem) && renew_seqs(&s, problem);
-        timer_add(&timer, seconds);
+    const struct bench_options *o = &b->options;
+    const struct shape shape = {variant, o->query_heads, tokens, batch, o->retention};
+    const uint64_t head = (uint64_t)batch * o->head_size;
+    const uint64_t q_size = head * o->query_heads * dtype_size(o->dtype);
+    const uint64_t k_size = head * tokens * o->kv_heads * dtype_size(o->cache_dtype);
+    const struct {
+        uint64_t size;
+        ratp_dtype dtype;
+    } list[4] = {{q_size, o->dtype}, {k_size, o->cache_dtype}, {k_size, o->cache_dtype},
+                 {q_size, o->dtype}};
+    ratp_buffer *buffers[4] = {NULL};
+    struct ratp_tensor t[4];
+    struct stopwatch *watch = NULL;
+    struct row row;
+    double seconds;
+    bool good = false;
+    for (int i = 0; i < 4; i++) {
+        if (!numbers_create(b, list[i].size, list[i].dtype, &buffers[i], problem))
+            goto error;
+        t[i] = (struct ratp_tensor){
+            .struct_size = sizeof *t, .buffer = buffers[i], .dtype = list[i].dtype};
     }
-    scene_close(&s);
-    if (!good)
-        return false;
-    struct bench_result *r = new_result(b, variant, "prefill", tokens, b->options.batch);
-    r->time = timer_result(&timer);
-    r->flop = attended_pairs(variant, 0, tokens) * (double)b->options.batch * pair_flop(b);
-    /* q, k, v, f in, K and V into the cache and out of it, the result. */
-    r->bytes = (double)rows * (query_bytes(b, (double)b->options.heads) +
-                               1.5 * kv_bytes(b, dtype_bytes(b->dtype)) + 2 * kv_bytes(b, 2));
-    return true;
-}
+    const struct ratp_external params = {
+        .struct_size = sizeof params,
+        .batch = batch,
+        .query_tokens = 1,
+        .key_tokens = tokens,
+        .query_heads = o->query_heads,
+        .kv_heads = o->kv_heads,
+        .head_size = o->head_size,
+        .causal = 1,
+        .first_position = tokens - 1,
+        .variant = variant,
+        .q = &t[0], .k = &t[1], .v = &t[2], .out = &t[3],
+    };
+    if (!stopwatch_open(o->repeat, &watch, problem))
+        goto error;
+    for (int i = 0; i < WARM_STEPS; i++)
+        if (!timed_external(b, &params, &seconds, problem))
+            goto error;
+    while (stopwatch_wants_more(watch)) {
+        if (!timed_external(b, &params, &seconds, problem))
+            goto error;
+        stopwatch_add(watch, seconds);
+    }
+    row_begin(b, PHASE_EXTERNAL, &shape, &row);
+    row.time = stopwatch_read(watch);
+    row.work = work_external(o, variant, tokens, batch);
+    good = row_add(b, &row, problem);
 
-static bool fill_cache(struct scene *s, uint64_t tokens, uint64_t piece, struct problem *problem)
-{
-    for (uint64_t done = 0; done < tokens;) {
-        uint64_t count = tokens - done < piece ? tokens - done : piece;
-        double seconds;
-        if (!run_step(s, (uint32_t)count, &seconds, problem))
-            return false;
-        done += count;
-        progress_show("filling the cache", done, tokens);
-    }
-    return true;
-}
-
-bool bench_decode(struct bench *b, const struct ratp_variant *variant, uint64_t tokens,
-                  struct problem *problem)
-{
-    enum { PIECE = 4096 };
-    struct scene s;
-    struct bench_timer timer = timer_of(b);
-    uint64_t batch = b->options.batch, piece = tokens < PIECE ? tokens : PIECE;
-    double fill = attended_pairs(variant, 0, tokens) * (double)batch * pair_flop(b);
-    bool cached = fill <= b->options.fill * 1e9;
-    bool good;
-    if (cached)
-        good = scene_open(&s, b, (uint32_t)b->options.heads, piece * batch, piece * batch,
-                          b->dtype, true, problem) &&
-               scene_cache(&s, b, variant, (uint32_t)batch, problem) &&
-               fill_cache(&s, tokens - 1, piece, problem);
-    else
-        good = scene_open(&s, b, (uint32_t)b->options.heads, batch, tokens * batch, RATP_F16,
-                          false, problem);
-    while (good && timer_wants(&timer)) {
-        double seconds = 0;
-        good = cached ? run_step(&s, 1, &seconds, problem)
-                      : run_external(&s, variant, batch, 1, tokens, &seconds, problem);
-        timer_add(&timer, seconds);
-    }
-    scene_close(&s);
-    if (!good)
-        return false;
-    struct bench_result *r = new_result(b, variant, "decode", tokens, batch);
-    double pairs = (double)attended_keys(variant, tokens - 1) * (double)batch;
-    r->keys = cached ? "cache" : "caller";
-    r->time = timer_result(&timer);
-    r->flop = pairs * pair_flop(b);
-    r->bytes = pairs * kv_bytes(b, 2) +
-               (double)batch * query_bytes(b, (double)b->options.heads);
-    return true;
-}
-
-bool bench_scan(struct bench *b, uint64_t tokens, struct problem *problem)
-{
-    /* Each query attends itself alone, and there is one query head for each
-     * key/value head: what is left is the memory, and the way into the cache. */
-    const struct ratp_variant self = {.struct_size = sizeof self, .kind = RATP_STREAMING};
-    uint32_t heads = (uint32_t)b->options.kv_heads;
-    struct scene s;
-    struct bench_timer timer = timer_of(b), attention = timer_of(b);
-    bool good = scene_open(&s, b, heads, tokens, tokens, b->dtype, true, problem) &&
-                scene_cache(&s, b, &self, 1, problem);
-    while (good && timer_wants(&timer)) {
-        double seconds = 0;
-        good = run_step(&s, (uint32_t)tokens, &seconds, problem) && renew_seqs(&s, problem);
-        timer_add(&timer, seconds);
-    }
-    /* The same attention over K and V as they lie: float16 stands in for any
-     * 16-bit type. */
-    while (good && b->dtype != RATP_F32 && timer_wants(&attention)) {
-        double seconds = 0;
-        good = run_external(&s, &self, 1, tokens, tokens, &seconds, problem);
-        timer_add(&attention, seconds);
-    }
-    scene_close(&s);
-    if (!good)
-        return false;
-    struct bench_result *r = new_result(b, &self, "memory scan", tokens, 1);
-    r->heads = heads;
-    r->time = timer_result(&timer);
-    if (attention.count)
-        r->attention_ms = timer_result(&attention).median;
-    r->bytes = (double)tokens * (1.5 * kv_bytes(b, dtype_bytes(b->dtype)) + kv_bytes(b, 2));
-    return true;
+error:
+    stopwatch_close(watch);
+    for (int i = 0; i < 4; i++)
+        if (buffers[i])
+            b->ratp->buffer_destroy(&buffers[i]);
+    return good;
 }

@@ -1,66 +1,90 @@
 #include "bench.h"
-
-#include "file.h"
 #include "terminal.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { COLUMNS = 12, CELL = 32 };
+#define COLUMNS 13
+#define CELL 32
 
-static double gigabytes(const struct bench_result *r)
+const char *const phase_names[PHASE_COUNT] = {"prefill", "decode", "external", "scan"};
+
+static const char *const headings[COLUMNS] = {
+    "phase",  "variant", "T",    "batch",   "heads",   "median ms", "min ms",
+    "max ms", "cache",   "GB/s", "GFLOP/s", "of copy", "faster"};
+
+static double row_speedup(const struct bench *b, const struct row *row)
 {
-    return r->bytes / r->time.median * 1e-6;
+    const struct row *first = b->rows;
+    while (first->phase != row->phase || first->tokens != row->tokens ||
+           first->batch != row->batch)
+        first++;
+    return first->time.median / row->time.median;
 }
 
-static double copy_gigabytes(const struct bench *b)
+static double copy_share(const struct bench *b, const struct row *row)
 {
-    return b->copy_bytes / b->copy.median * 1e-6;
+    return row->work.bytes / row->time.median / b->copy_rate;
 }
 
-static void print_ms(char *cell, double ms)
+static void row_cells(const struct bench *b, const struct row *row, char (*cell)[CELL])
 {
-    snprintf(cell, CELL, ms < 10 ? "%.3f" : ms < 1000 ? "%.1f" : "%.0f", ms);
+    const struct timing *t = &row->time;
+    snprintf(cell[0], CELL, "%s", phase_names[row->phase]);
+    snprintf(cell[1], CELL, "%.31s", row->variant);
+    snprintf(cell[2], CELL, "%u", row->tokens);
+    snprintf(cell[3], CELL, "%u", row->batch);
+    snprintf(cell[4], CELL, "%u/%u", row->query_heads, row->kv_heads);
+    snprintf(cell[5], CELL, "%.3f", t->median * 1e3);
+    snprintf(cell[6], CELL, "%.3f", t->min * 1e3);
+    snprintf(cell[7], CELL, "%.3f", t->max * 1e3);
+    if (row->cache_bytes)
+        bytes_print(row->cache_bytes, cell[8], CELL);
+    else
+        snprintf(cell[8], CELL, "-");
+    snprintf(cell[9], CELL, "%.2f", row->work.bytes / t->median / 1e9);
+    snprintf(cell[10], CELL, "%.2f", row->work.flops / t->median / 1e9);
+    snprintf(cell[11], CELL, "%.1f%%", 100 * copy_share(b, row));
+    snprintf(cell[12], CELL, "%.1fx", row_speedup(b, row));
 }
 
-void report_table(const struct bench *b)
+static const char *dtype_name(ratp_dtype dtype)
 {
-    static const char *const heading[COLUMNS] = {
-        "variant", "phase", "keys in", "tokens", "batch", "heads", "ms", "min", "max", "GB/s",
-        "GFLOP/s", "of copy"};
-    static char text[BENCH_MAX_RESULTS][COLUMNS][CELL];
-    static const char *cells[(BENCH_MAX_RESULTS + 1) * COLUMNS];
-    memcpy(cells, heading, sizeof heading);
-    for (uint32_t i = 0; i < b->count; i++) {
-        const struct bench_result *r = &b->results[i];
-        char(*t)[CELL] = text[i];
-        snprintf(t[0], CELL, "%s", r->variant);
-        snprintf(t[1], CELL, "%s", r->phase);
-        snprintf(t[2], CELL, "%s", r->keys);
-        snprintf(t[3], CELL, "%llu", (unsigned long long)r->tokens);
-        snprintf(t[4], CELL, "%llu", (unsigned long long)r->batch);
-        snprintf(t[5], CELL, "%u/%u", r->heads, r->kv_heads);
-        print_ms(t[6], r->time.median);
-        print_ms(t[7], r->time.min);
-        print_ms(t[8], r->time.max);
-        snprintf(t[9], CELL, "%.2f", gigabytes(r));
-        snprintf(t[10], CELL, r->flop ? "%.2f" : "-", r->flop / r->time.median * 1e-6);
-        snprintf(t[11], CELL, "%.0f%%", 100 * gigabytes(r) / copy_gigabytes(b));
-        for (uint32_t c = 0; c < COLUMNS; c++)
-            cells[(i + 1) * COLUMNS + c] = t[c];
-    }
-    printf("%s (%s)\ncopy of %.0f MiB: %.2f ms, %.2f GB/s read and written\n\n",
-           b->device.info.name, b->device.info.driver, b->copy_bytes / 2 / 1048576,
-           b->copy.median, copy_gigabytes(b));
-    table_print(cells, b->count + 1, COLUMNS);
-    for (uint32_t i = 0; i < b->count; i++)
-        if (b->results[i].attention_ms > 0)
-            printf("\nmemory scan of %llu tokens: attention alone, over the caller's tensors, "
-                   "takes %.1f ms\n",
-                   (unsigned long long)b->results[i].tokens, b->results[i].attention_ms);
+    return dtype == RATP_F32 ? "f32" : dtype == RATP_BF16 ? "bf16" : "f16";
 }
 
+bool report_table(const struct bench *b, struct problem *problem)
+{
+    const struct bench_options *o = &b->options;
+    char copied[CELL];
+    bytes_print(o->copy_bytes, copied, sizeof copied);
+    printf("libratplus %s on %s (%s)\n", b->ratp->version(), b->info.name, b->info.driver);
+    printf("one layer, head size %u, operands %s, cache %s, retention %s\n", o->head_size,
+           dtype_name(o->dtype), dtype_name(o->cache_dtype),
+           o->retention == RATP_RETAIN_FULL ? "full" : "needed");
+    printf("copy of %s: %.3f ms (%.3f to %.3f), %.2f GB/s read and written\n\n", copied,
+           b->copy_time.median * 1e3, b->copy_time.min * 1e3, b->copy_time.max * 1e3,
+           b->copy_rate / 1e9);
+
+    const size_t lines = b->row_count + 1;
+    char(*cells)[CELL] = calloc(lines * COLUMNS, CELL);
+    const char **texts = calloc(lines * COLUMNS, sizeof *texts);
+    const bool good = (cells && texts) || problem_set(problem, "out of memory");
+    for (size_t i = 0; good && i < lines * COLUMNS; i++)
+        texts[i] = i < COLUMNS ? headings[i] : cells[i];
+    for (uint32_t i = 0; good && i < b->row_count; i++)
+        row_cells(b, &b->rows[i], &cells[(i + 1) * COLUMNS]);
+    if (good)
+        table_print(texts, lines, COLUMNS);
+    free(texts);
+    free(cells);
+    return good;
+}
+
+/* A failed allocation shows as a NULL item, which cJSON adds nowhere; the
+ * flag remembers it. */
 static void number(cJSON *object, const char *name, double value, bool *good)
 {
     *good &= cJSON_AddNumberToObject(object, name, value) != NULL;
@@ -71,80 +95,74 @@ static void text(cJSON *object, const char *name, const char *value, bool *good)
     *good &= cJSON_AddStringToObject(object, name, value) != NULL;
 }
 
-static void add_time(cJSON *object, const struct bench_time *time, bool *good)
+static void add_time(cJSON *object, const struct timing *t, bool *good)
 {
-    number(object, "ms", time->median, good);
-    number(object, "ms_min", time->min, good);
-    number(object, "ms_max", time->max, good);
-    number(object, "repeats", time->repeats, good);
+    cJSON *time = cJSON_AddObjectToObject(object, "milliseconds");
+    *good &= time != NULL;
+    number(time, "median", t->median * 1e3, good);
+    number(time, "min", t->min * 1e3, good);
+    number(time, "max", t->max * 1e3, good);
+    number(object, "runs", t->runs, good);
 }
 
-static void add_result(cJSON *list, const struct bench *b, const struct bench_result *r,
-                       bool *good)
+static void add_row(cJSON *list, const struct bench *b, const struct row *row, bool *good)
 {
-    cJSON *o = cJSON_CreateObject();
-    if (!cJSON_AddItemToArray(list, o)) {
-        cJSON_Delete(o);
+    cJSON *item = cJSON_CreateObject();
+    if (!cJSON_AddItemToArray(list, item)) {
+        cJSON_Delete(item);
         *good = false;
         return;
     }
-    text(o, "variant", r->variant, good);
-    text(o, "phase", r->phase, good);
-    text(o, "keys_in", r->keys, good);
-    number(o, "tokens", (double)r->tokens, good);
-    number(o, "batch", (double)r->batch, good);
-    number(o, "query_heads", r->heads, good);
-    number(o, "kv_heads", r->kv_heads, good);
-    add_time(o, &r->time, good);
-    number(o, "bytes", r->bytes, good);
-    number(o, "flop", r->flop, good);
-    number(o, "gb_s", gigabytes(r), good);
-    number(o, "gflop_s", r->flop / r->time.median * 1e-6, good);
-    number(o, "of_copy", gigabytes(r) / copy_gigabytes(b), good);
-    if (r->attention_ms > 0)
-        number(o, "attention_ms", r->attention_ms, good);
+    text(item, "phase", phase_names[row->phase], good);
+    text(item, "variant", row->variant, good);
+    number(item, "tokens", row->tokens, good);
+    number(item, "batch", row->batch, good);
+    number(item, "query_heads", row->query_heads, good);
+    number(item, "kv_heads", row->kv_heads, good);
+    add_time(item, &row->time, good);
+    number(item, "cache_bytes", (double)row->cache_bytes, good);
+    number(item, "needed_bytes", row->work.bytes, good);
+    number(item, "needed_flops", row->work.flops, good);
+    number(item, "gb_per_s", row->work.bytes / row->time.median / 1e9, good);
+    number(item, "gflop_per_s", row->work.flops / row->time.median / 1e9, good);
+    number(item, "share_of_copy", copy_share(b, row), good);
+    number(item, "times_faster", row_speedup(b, row), good);
 }
 
-static cJSON *build(const struct bench *b, bool *good)
+static void add_all(cJSON *root, const struct bench *b, bool *good)
 {
     const struct bench_options *o = &b->options;
-    cJSON *root = cJSON_CreateObject();
-    *good = root != NULL;
-    if (!root)
-        return NULL;
-    text(root, "version", b->device.ratp->version(), good);
-    text(root, "device", b->device.info.name, good);
-    text(root, "driver", b->device.info.driver, good);
-    number(root, "head_size", (double)o->head_size, good);
-    text(root, "dtype", o->dtype, good);
-    text(root, "cache_dtype", "f16", good);
-    text(root, "retention", o->retention, good);
+    text(root, "version", b->ratp->version(), good);
+    cJSON *device = cJSON_AddObjectToObject(root, "device");
+    *good &= device != NULL;
+    text(device, "name", b->info.name, good);
+    text(device, "driver", b->info.driver, good);
+    cJSON *settings = cJSON_AddObjectToObject(root, "settings");
+    *good &= settings != NULL;
+    number(settings, "head_size", o->head_size, good);
+    text(settings, "dtype", dtype_name(o->dtype), good);
+    text(settings, "cache_dtype", dtype_name(o->cache_dtype), good);
+    text(settings, "retention", o->retention == RATP_RETAIN_FULL ? "full" : "needed", good);
     cJSON *copy = cJSON_AddObjectToObject(root, "copy");
     *good &= copy != NULL;
-    if (copy) {
-        number(copy, "bytes_read_and_written", b->copy_bytes, good);
-        add_time(copy, &b->copy, good);
-        number(copy, "gb_s", copy_gigabytes(b), good);
-    }
-    cJSON *list = cJSON_AddArrayToObject(root, "results");
+    number(copy, "bytes", (double)o->copy_bytes, good);
+    add_time(copy, &b->copy_time, good);
+    number(copy, "gb_per_s", b->copy_rate / 1e9, good);
+    cJSON *list = cJSON_AddArrayToObject(root, "rows");
     *good &= list != NULL;
-    for (uint32_t i = 0; list && i < b->count; i++)
-        add_result(list, b, &b->results[i], good);
-    return root;
+    for (uint32_t i = 0; i < b->row_count && *good; i++)
+        add_row(list, b, &b->rows[i], good);
 }
 
-bool report_json(const struct bench *b, const char *path, struct problem *problem)
+char *report_json(const struct bench *b, struct problem *problem)
 {
-    bool good;
-    cJSON *root = build(b, &good);
-    char *printed = good ? cJSON_Print(root) : NULL;
+    bool good = true;
+    cJSON *root = cJSON_CreateObject();
+    if (root)
+        add_all(root, b, &good);
+    char *printed = root && good ? cJSON_Print(root) : NULL;
     cJSON_Delete(root);
     if (!printed)
-        return problem_set(problem, "out of memory for the results");
-    if (path)
-        good = file_write(path, printed, strlen(printed), problem);
-    else
-        puts(printed);
-    cJSON_free(printed);
-    return good;
+        problem_set(problem, "out of memory");
+    return printed;
 }

@@ -71,3 +71,25 @@ void variant_to_name(const struct ratp_variant *variant, char *text, size_t size
     else
         snprintf(text, size, "dense");
 }
+
+bool retention_from_name(const char *text, ratp_retention *out, struct problem *problem)
+{
+    *out = strcmp(text, "full") == 0 ? RATP_RETAIN_FULL : RATP_RETAIN_NEEDED;
+    return *out == RATP_RETAIN_FULL || strcmp(text, "needed") == 0 ||
+           problem_set(problem, "--retention: \"%.40s\" is not full or needed", text);
+}
+
+bool dtype_from_name(const char *option, const char *text, ratp_dtype *out,
+                     struct problem *problem)
+{
+    static const struct {
+        const char *name;
+        ratp_dtype dtype;
+    } dtypes[] = {{"f32", RATP_F32}, {"f16", RATP_F16}, {"bf16", RATP_BF16}};
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++)
+        if (strcmp(text, dtypes[i].name) == 0) {
+            *out = dtypes[i].dtype;
+            return true;
+        }
+    return problem_set(problem, "%s: \"%.40s\" is not f16, bf16 or f32", option, text);
+}

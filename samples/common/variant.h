@@ -1,4 +1,4 @@
-/* Short names of attention variants, as the samples' command lines spell them:
+/* What the samples' command lines call things. Attention variants are
  * "dense", "d16", "d16w256s4" (dilation, window, sinks), "streamw256s4". */
 #ifndef SAMPLES_VARIANT_H
 #define SAMPLES_VARIANT_H
@@ -12,5 +12,11 @@
 bool variant_from_name(const char *text, struct ratp_variant *out, struct problem *problem);
 /* The short name that variant_from_name reads. */
 void variant_to_name(const struct ratp_variant *variant, char *text, size_t size);
+
+/* What the option --retention says: "full" or "needed". */
+bool retention_from_name(const char *text, ratp_retention *out, struct problem *problem);
+/* What `option` says: "f16", "bf16" or "f32". */
+bool dtype_from_name(const char *option, const char *text, ratp_dtype *out,
+                     struct problem *problem);
 
 #endif

@@ -1,41 +1,8 @@
 #include "engine.h"
+#include "plugin.h"
 
 #include <stdio.h>
 #include <string.h>
-
-bool engine_check(const struct ratp_api *ratp, ratp_status status, const void *object,
-                  const char *what, struct problem *problem)
-{
-    if (status == RATP_OK)
-        return true;
-    char text[512] = "";
-    ratp->last_error(object, text, sizeof text);
-    return problem_set(problem, "%s: %s (%s)", what, text, ratp->status_name(status));
-}
-
-static void on_log(void *user, ratp_log_level level, const char *message)
-{
-    (void)user;
-    static const char *const names[] = {"error", "warning", "info", "debug"};
-    fprintf(stderr, "libratplus: %s: %s\n", names[level & 3], message);
-}
-
-static bool open_plugin(struct engine *base, bool no_vulkan, struct problem *problem)
-{
-    char why[256] = "";
-    base->ratp = ratp_get_api(RATP_ABI_MAJOR, why, sizeof why);
-    if (!base->ratp)
-        return problem_set(problem, "libratplus: %s", why);
-    const struct ratp_instance_params params = {
-        .struct_size = sizeof params,
-        .log = on_log,
-        .log_level = RATP_LOG_WARNING,
-        .no_vulkan = no_vulkan,
-    };
-    if (base->ratp->instance_create(&params, &base->instance, why, sizeof why) != RATP_OK)
-        return problem_set(problem, "libratplus: %s", why);
-    return true;
-}
 
 static bool is_reference(const char *device)
 {
@@ -51,7 +18,7 @@ bool engine_open(const struct model *model, const struct engine_options *options
     *out = NULL;
     if (reference && options->validate)
         return problem_set(problem, "--validate needs a Vulkan device, not the reference");
-    if (!open_plugin(&base, reference, problem))
+    if (!plugin_open(reference, &base.ratp, &base.instance, problem))
         return false;
 
     bool good = false;

@@ -58,8 +58,4 @@ bool engine_open_host(const struct engine *base, struct engine **out, struct pro
 bool engine_open_vulkan(const struct engine *base, struct engine **out, bool *none,
                         struct problem *problem);
 
-/* True for RATP_OK; otherwise the problem is `what` and the object's message. */
-bool engine_check(const struct ratp_api *ratp, ratp_status status, const void *object,
-                  const char *what, struct problem *problem);
-
 #endif

@@ -1,6 +1,7 @@
 /* The engine in plain C: weights are read where the file is mapped, sums are
  * double, operands are handed to the plugin as host pointers. */
 #include "engine.h"
+#include "plugin.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -80,7 +81,7 @@ static bool attend(struct host_engine *e, ratp_step *step, uint32_t layer,
         .f = &parts[4],
         .out = &out,
     };
-    return engine_check(e->base.ratp, e->base.ratp->step_attend(step, layer, &io), step, "attend",
+    return plugin_check(e->base.ratp, e->base.ratp->step_attend(step, layer, &io), step, "attend",
                         problem);
 }
 
@@ -94,7 +95,7 @@ static bool forward(struct engine *engine, const struct engine_step *step,
     const struct ratp_step_params params = {
         .struct_size = sizeof params, .count = 1, .seqs = &step->seq, .n_tokens = &rows};
     ratp_step *open = NULL;
-    if (!engine_check(ratp, ratp->step_begin(step->cache, &params, &open), step->cache,
+    if (!plugin_check(ratp, ratp->step_begin(step->cache, &params, &open), step->cache,
                       "begin a step", problem))
         return false;
 
@@ -113,7 +114,7 @@ static bool forward(struct engine *engine, const struct engine_step *step,
         product(e, e->normed, rows, layer->fc1, e->hidden, FINISH_GELU);
         product(e, e->hidden, rows, layer->fc2, e->x, FINISH_ADD);
     }
-    if (!engine_check(ratp, ratp->step_commit(&open), open, "commit a step", problem)) {
+    if (!plugin_check(ratp, ratp->step_commit(&open), open, "commit a step", problem)) {
         ratp->step_abort(&open);
         return false;
     }
@@ -145,7 +146,7 @@ bool engine_open_host(const struct engine *base, struct engine **out, struct pro
     const struct model_config *config = &base->model->config;
     const struct ratp_device_params params = {.struct_size = sizeof params, .name = "reference"};
     ratp_device *device = NULL;
-    if (!engine_check(base->ratp, base->ratp->device_open(base->instance, &params, &device),
+    if (!plugin_check(base->ratp, base->ratp->device_open(base->instance, &params, &device),
                       base->instance, "the reference device", problem))
         return false;
 

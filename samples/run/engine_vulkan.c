@@ -3,6 +3,7 @@
  * one submission. */
 #include "engine.h"
 #include "gpu_model.h"
+#include "plugin.h"
 
 #include <ratplus_vulkan.h>
 #include <stdio.h>
@@ -45,7 +46,7 @@ static bool attend(struct vulkan_engine *e, ratp_step *step, uint32_t layer,
         .f = &parts[4],
         .out = &out,
     };
-    return engine_check(e->base.ratp, e->base.ratp->step_attend(step, layer, &io), step, "attend",
+    return plugin_check(e->base.ratp, e->base.ratp->step_attend(step, layer, &io), step, "attend",
                         problem);
 }
 
@@ -83,7 +84,7 @@ static bool record(struct vulkan_engine *e, const struct engine_step *step, ratp
     const struct model_config *config = &e->base.model->config;
     const uint32_t first = step->all_logits ? 0 : step->count - 1;
     struct gpu_model *m = &e->model;
-    if (!engine_check(e->base.ratp, e->ratp_vulkan->step_record(open, e->gpu.commands), open,
+    if (!plugin_check(e->base.ratp, e->ratp_vulkan->step_record(open, e->gpu.commands), open,
                       "record a step", problem))
         return false;
     gpu_barrier(&e->gpu);
@@ -111,7 +112,7 @@ static bool forward(struct engine *engine, const struct engine_step *step,
     const struct ratp_step_params params = {
         .struct_size = sizeof params, .count = 1, .seqs = &step->seq, .n_tokens = &step->count};
     ratp_step *open = NULL;
-    if (!engine_check(ratp, ratp->step_begin(step->cache, &params, &open), step->cache,
+    if (!plugin_check(ratp, ratp->step_begin(step->cache, &params, &open), step->cache,
                       "begin a step", problem))
         return false;
     memcpy(e->tokens.map, step->tokens, step->count * sizeof *step->tokens);
@@ -122,9 +123,9 @@ static bool forward(struct engine *engine, const struct engine_step *step,
         submitted = good = gpu_submit(&e->gpu, problem);
     if (good) {
         const struct ratp_vulkan_point done = {e->gpu.timeline, e->gpu.point};
-        good = engine_check(ratp, e->ratp_vulkan->step_recorded(open, done), open,
+        good = plugin_check(ratp, e->ratp_vulkan->step_recorded(open, done), open,
                             "hand over a step", problem) &&
-               engine_check(ratp, ratp->step_commit(&open), open, "commit a step", problem);
+               plugin_check(ratp, ratp->step_commit(&open), open, "commit a step", problem);
     }
     /* Nothing that was submitted may be in use when the step is aborted. */
     struct problem second;
@@ -191,23 +192,7 @@ static bool open_buffers(struct vulkan_engine *e, struct problem *problem)
 static bool import(struct vulkan_engine *e, struct problem *problem)
 {
     const struct ratp_api *ratp = e->base.ratp;
-    struct gpu *gpu = &e->gpu;
-    const struct ratp_vulkan_device device = {
-        .struct_size = sizeof device,
-        .get_instance_proc_addr = vkGetInstanceProcAddr,
-        .instance = gpu->instance,
-        .physical_device = gpu->physical,
-        .device = gpu->device,
-        .api_version = volkGetInstanceVersion() < VK_API_VERSION_1_3 ? VK_API_VERSION_1_2
-                                                                     : VK_API_VERSION_1_3,
-        .queue_family = gpu->queue_family,
-        .extensions = gpu->extensions,
-        .extension_count = gpu->extension_count,
-        .features = &gpu->features,
-    };
-    if (!engine_check(ratp, e->ratp_vulkan->device_import(e->base.instance, &device,
-                                                          &e->base.device),
-                      e->base.instance, "the plugin on this device", problem))
+    if (!gpu_lend(&e->gpu, ratp, e->base.instance, &e->base.device, problem))
         return false;
     const struct {
         const struct gpu_buffer *from;
@@ -217,7 +202,7 @@ static bool import(struct vulkan_engine *e, struct problem *problem)
         const struct ratp_vulkan_buffer buffer = {
             .struct_size = sizeof buffer, .buffer = list[i].from->buffer,
             .size = list[i].from->size};
-        if (!engine_check(ratp, e->ratp_vulkan->buffer_import(e->base.device, &buffer, list[i].to),
+        if (!plugin_check(ratp, e->ratp_vulkan->buffer_import(e->base.device, &buffer, list[i].to),
                           e->base.device, "import a buffer", problem))
             return false;
     }

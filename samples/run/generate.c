@@ -1,4 +1,5 @@
 #include "generate.h"
+#include "plugin.h"
 #include "terminal.h"
 
 #include <stdlib.h>
@@ -40,9 +41,9 @@ static bool open_session(struct session *s, struct problem *problem)
         return problem_set(problem, "out of memory for the results of %u tokens",
                            options->count + options->wanted);
     return sampler_open(&s->sampler, &options->sampler, config->vocabulary, problem) &&
-           engine_check(ratp, ratp->cache_create(s->engine->device, &params, &s->cache),
+           plugin_check(ratp, ratp->cache_create(s->engine->device, &params, &s->cache),
                         s->engine->device, "the cache", problem) &&
-           engine_check(ratp, ratp->seq_create(s->cache, &s->seq), s->cache, "a sequence",
+           plugin_check(ratp, ratp->seq_create(s->cache, &s->seq), s->cache, "a sequence",
                         problem);
 }
 
@@ -129,7 +130,7 @@ static bool run(struct session *s, struct problem *problem)
     s->out->decode_seconds = seconds_now() - start;
 
     struct ratp_seq_stats stats = {.struct_size = sizeof stats};
-    if (!engine_check(s->engine->ratp, s->engine->ratp->seq_stats(s->seq, &stats), s->seq,
+    if (!plugin_check(s->engine->ratp, s->engine->ratp->seq_stats(s->seq, &stats), s->seq,
                       "the sequence's size", problem))
         return false;
     s->out->cache_bytes = stats.bytes;

@@ -1,6 +1,7 @@
 /* ratplus-run: generates text with a RAT+ model. */
 #include "file.h"
 #include "options.h"
+#include "plugin.h"
 #include "report.h"
 #include "terminal.h"
 #include "variant.h"
@@ -84,9 +85,9 @@ static bool add_variant(struct program *p, const char *name, struct problem *pro
         return problem_set(problem, "--compare takes at most %d variants", MAX_RUNS);
     struct report_run *run = &p->runs[p->run_count++];
     variant_to_name(&variant, run->name, sizeof run->name);
-    return engine_check(ratp, ratp->policy_create(p->engine->instance, &run->policy),
+    return plugin_check(ratp, ratp->policy_create(p->engine->instance, &run->policy),
                         p->engine->instance, name, problem) &&
-           engine_check(ratp, ratp->policy_set(run->policy, all, all, &variant), run->policy, name,
+           plugin_check(ratp, ratp->policy_set(run->policy, all, all, &variant), run->policy, name,
                         problem);
 }
 
@@ -100,7 +101,7 @@ static bool add_policy_file(struct program *p, const char *path, struct problem 
         return false;
     snprintf(run->name, sizeof run->name, "%s", path);
     const bool good =
-        engine_check(ratp, ratp->policy_from_json(p->engine->instance, text, size, &run->policy),
+        plugin_check(ratp, ratp->policy_from_json(p->engine->instance, text, size, &run->policy),
                      p->engine->instance, path, problem);
     free(text);
     return good;

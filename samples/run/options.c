@@ -1,5 +1,6 @@
 #include "options.h"
 #include "arguments.h"
+#include "variant.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -12,27 +13,6 @@ static const char examples[] =
     "  ratplus-run model --prompt Hello --temperature 0.8 --top-p 0.95 --seed 7\n"
     "\nVariants: dense, d16 (dilation 16), d16w256s4 (with a window of 256 tokens and\n"
     "4 sinks), streamw256s4 (window and sinks only).\n";
-
-static bool parse_retention(const char *text, ratp_retention *out, struct problem *problem)
-{
-    *out = strcmp(text, "full") == 0 ? RATP_RETAIN_FULL : RATP_RETAIN_NEEDED;
-    return *out == RATP_RETAIN_FULL || strcmp(text, "needed") == 0 ||
-           problem_set(problem, "--retention: \"%.40s\" is not full or needed", text);
-}
-
-static bool parse_dtype(const char *text, ratp_dtype *out, struct problem *problem)
-{
-    static const struct {
-        const char *name;
-        ratp_dtype dtype;
-    } dtypes[] = {{"f32", RATP_F32}, {"f16", RATP_F16}, {"bf16", RATP_BF16}};
-    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++)
-        if (strcmp(text, dtypes[i].name) == 0) {
-            *out = dtypes[i].dtype;
-            return true;
-        }
-    return problem_set(problem, "--cache-dtype: \"%.40s\" is not f16, bf16 or f32", text);
-}
 
 static bool check(const struct run_options *o, struct problem *problem)
 {
@@ -104,6 +84,7 @@ bool run_options_parse(int argc, char **argv, struct run_options *out, bool *don
         puts("ratplus-run " RATP_VERSION);
     }
     *done = help || version;
-    return *done || (check(out, problem) && parse_retention(retention, &out->retention, problem) &&
-                     parse_dtype(dtype, &out->cache_dtype, problem));
+    return *done || (check(out, problem) &&
+                     retention_from_name(retention, &out->retention, problem) &&
+                     dtype_from_name("--cache-dtype", dtype, &out->cache_dtype, problem));
 }

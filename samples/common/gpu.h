@@ -1,10 +1,11 @@
-/* The runner's own Vulkan device: one compute queue, buffers by address,
+/* A Vulkan device of the samples' own: one compute queue, buffers by address,
  * pipelines with push constants only, one submission at a time. */
-#ifndef RUN_GPU_H
-#define RUN_GPU_H
+#ifndef SAMPLES_GPU_H
+#define SAMPLES_GPU_H
 
 #include "problem.h"
 
+#include <ratplus.h>
 #include <stddef.h>
 #include <stdint.h>
 #define VK_NO_PROTOTYPES
@@ -56,6 +57,9 @@ struct gpu {
  * `gpu`, which must not move. *none: there is no usable device at all. */
 bool gpu_open(struct gpu *gpu, const char *name, bool validate, uint32_t *messages,
               const char *const *wanted, bool *none, struct problem *problem);
+/* Opens the plugin on this device, which must outlive *out. */
+bool gpu_lend(const struct gpu *gpu, const struct ratp_api *ratp, ratp_instance *instance,
+              ratp_device **out, struct problem *problem);
 /* Waits for the device first. */
 void gpu_close(struct gpu *gpu);
 

@@ -1,6 +1,8 @@
 #include "gpu.h"
+#include "plugin.h"
 
 #include <ctype.h>
+#include <ratplus_vulkan.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +35,11 @@ static bool layer_is_there(void)
     return false;
 }
 
+static uint32_t instance_version(void)
+{
+    return volkGetInstanceVersion() < VK_API_VERSION_1_3 ? VK_API_VERSION_1_2 : VK_API_VERSION_1_3;
+}
+
 static bool open_instance(struct gpu *gpu, bool validate, struct problem *problem)
 {
     if (volkInitialize() != VK_SUCCESS || volkGetInstanceVersion() < VK_API_VERSION_1_2)
@@ -40,12 +47,10 @@ static bool open_instance(struct gpu *gpu, bool validate, struct problem *proble
     if (validate && !layer_is_there())
         return problem_set(problem, "--validate: %s is not installed", layer_name);
 
-    const uint32_t version = volkGetInstanceVersion() < VK_API_VERSION_1_3 ? VK_API_VERSION_1_2
-                                                                           : VK_API_VERSION_1_3;
     const VkApplicationInfo application = {
         .sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
-        .pApplicationName = "ratplus-run",
-        .apiVersion = version,
+        .pApplicationName = "libratplus samples",
+        .apiVersion = instance_version(),
     };
     static const VkValidationFeatureEnableEXT checks[] = {
         VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT};
@@ -308,6 +313,28 @@ bool gpu_open(struct gpu *gpu, const char *name, bool validate, uint32_t *messag
         return true;
     gpu_close(gpu);
     return false;
+}
+
+bool gpu_lend(const struct gpu *gpu, const struct ratp_api *ratp, ratp_instance *instance,
+              ratp_device **out, struct problem *problem)
+{
+    const struct ratp_vulkan_api *extension = ratp->get_extension(instance, RATP_VULKAN_EXTENSION);
+    if (!extension)
+        return problem_set(problem, "this libratplus has no %s", RATP_VULKAN_EXTENSION);
+    const struct ratp_vulkan_device device = {
+        .struct_size = sizeof device,
+        .get_instance_proc_addr = vkGetInstanceProcAddr,
+        .instance = gpu->instance,
+        .physical_device = gpu->physical,
+        .device = gpu->device,
+        .api_version = instance_version(),
+        .queue_family = gpu->queue_family,
+        .extensions = gpu->extensions,
+        .extension_count = gpu->extension_count,
+        .features = &gpu->features,
+    };
+    return plugin_check(ratp, extension->device_import(instance, &device, out), instance,
+                        "the plugin on this device", problem);
 }
 
 void gpu_close(struct gpu *gpu)

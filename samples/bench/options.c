@@ -1,0 +1,197 @@
+#include "arguments.h"
+#include "bench.h"
+#include "variant.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+    "ratplus-bench [options]: times one attention layer with RAT+ memory, one line for each\n"
+    "phase, variant and size, beside a plain copy on the same device.\n"
+    "\n";
+
+static const char explanation[] =
+    "\nPhases\n"
+    "  prefill    a prompt of T tokens through an empty cache, in one step\n"
+    "  decode     one more token for sequences that hold T\n"
+    "  external   one query over T keys that are in plain buffers, without a cache\n"
+    "  scan       the memory alone: a prompt of which each token attends itself only, with as\n"
+    "             many query heads as key/value heads; its little attention is in the time\n"
+    "GB/s and GFLOP/s are of the work that cannot be left out, each needed byte once. The copy's\n"
+    "GB/s counts the bytes it reads and those it writes; \"of copy\" is a line's share of that.\n"
+    "\"faster\" compares with the first variant of the same phase and sizes.\n"
+    "\nExamples\n"
+    "  ratplus-bench\n"
+    "  ratplus-bench --phase decode --tokens 1024,4096,16384 --variants dense,d16,d64w256s4\n"
+    "  ratplus-bench --device software --heads 16 --kv-heads 16 --json --out bench.json\n"
+    "  ratplus-bench --quick\n";
+
+/* What the command line says, before it is understood. */
+struct words {
+    const char *variants, *tokens, *batches, *phases, *retention, *dtype, *cache_dtype;
+};
+
+/* Cuts the next name off a list with commas; false at its end. */
+static bool next_name(const char **list, char *name, size_t size)
+{
+    if (!**list)
+        return false;
+    const size_t length = strcspn(*list, ",");
+    snprintf(name, size, "%.*s", (int)length, *list);
+    *list += length + ((*list)[length] == ',');
+    return true;
+}
+
+static bool parse_sizes(const char *option, const char *text, uint32_t max, struct sizes *out,
+                        struct problem *problem)
+{
+    char name[64], *end;
+    out->count = 0;
+    while (next_name(&text, name, sizeof name)) {
+        const unsigned long value = strtoul(name, &end, 10);
+        if (name[0] < '0' || name[0] > '9' || *end || value < 1 || value > max)
+            return problem_set(problem, "%s: \"%.40s\" is not a whole number from 1 to %u",
+                               option, name, max);
+        if (out->count == MAX_SIZES)
+            return problem_set(problem, "%s: more than %d", option, MAX_SIZES);
+        out->list[out->count++] = (uint32_t)value;
+    }
+    return out->count > 0 || problem_set(problem, "%s: empty", option);
+}
+
+static bool parse_variants(const char *text, struct bench_options *out, struct problem *problem)
+{
+    char name[64];
+    while (next_name(&text, name, sizeof name)) {
+        if (out->variant_count == MAX_VARIANTS)
+            return problem_set(problem, "--variants: more than %d", MAX_VARIANTS);
+        if (!variant_from_name(name, &out->variants[out->variant_count++], problem))
+            return false;
+    }
+    return out->variant_count > 0 || problem_set(problem, "--variants: empty");
+}
+
+static bool parse_phases(const char *text, bool wanted[PHASE_COUNT], struct problem *problem)
+{
+    char name[64];
+    while (next_name(&text, name, sizeof name)) {
+        int phase = 0;
+        while (phase < PHASE_COUNT && strcmp(name, phase_names[phase]) != 0)
+            phase++;
+        if (phase == PHASE_COUNT)
+            return problem_set(problem,
+                               "--phase: \"%.40s\" is not prefill, decode, external or scan", name);
+        wanted[phase] = true;
+    }
+    return true;
+}
+
+/* Each phase has sizes of its own, unless --tokens gives them. */
+static bool parse_tokens(const struct words *words, bool quick, struct bench_options *out,
+                         struct problem *problem)
+{
+    static const char *const usual[] = {
+        [PHASE_PREFILL] = "4096",
+        [PHASE_DECODE] = "4096",
+        [PHASE_EXTERNAL] = "4096,32768",
+        [PHASE_SCAN] = "32768",
+    };
+    bool wanted[PHASE_COUNT] = {false};
+    if (!parse_phases(words->phases, wanted, problem))
+        return false;
+    for (int phase = 0; phase < PHASE_COUNT; phase++) {
+        const char *text = words->tokens ? words->tokens : quick ? "300" : usual[phase];
+        if (wanted[phase] &&
+            !parse_sizes("--tokens", text, 1u << 23, &out->tokens[phase], problem))
+            return false;
+    }
+    return true;
+}
+
+static bool understand(const struct words *words, bool quick, struct bench_options *out,
+                       struct problem *problem)
+{
+    if (out->query_heads % out->kv_heads)
+        return problem_set(problem, "--heads: %u is not a multiple of --kv-heads, %u",
+                           out->query_heads, out->kv_heads);
+    if (out->head_size % 8)
+        return problem_set(problem, "--head-size: %u is not a multiple of 8", out->head_size);
+    return parse_variants(words->variants, out, problem) &&
+           parse_tokens(words, quick, out, problem) &&
+           parse_sizes("--batch", words->batches, 65536, &out->batches, problem) &&
+           retention_from_name(words->retention, &out->retention, problem) &&
+           dtype_from_name("--dtype", words->dtype, &out->dtype, problem) &&
+           dtype_from_name("--cache-dtype", words->cache_dtype, &out->cache_dtype, problem);
+}
+
+bool options_parse(int argc, char **argv, struct bench_options *out, bool *done,
+                   struct problem *problem)
+{
+    bool help = false, version = false, quick = false;
+    uint64_t heads = 32, kv_heads = 8, head_size = 128, repeat = 20;
+    struct words words = {
+        .variants = "dense,d4,d16,d16w256s4,streamw256s4",
+        .batches = "1",
+        .phases = "prefill,decode,external,scan",
+        .retention = "needed",
+        .dtype = "f16",
+        .cache_dtype = "f16",
+    };
+    *out = (struct bench_options){.copy_bytes = 256u << 20};
+    *done = false;
+    const struct option options[] = {
+        {"--device", OPTION_TEXT, "NAME", &out->device, 0, 0,
+         "part of its name, its number, software or reference"},
+        {"--variants", OPTION_TEXT, "NAMES", &words.variants, 0, 0,
+         "separated by commas (dense,d4,d16,d16w256s4,streamw256s4)"},
+        {"--phase", OPTION_TEXT, "NAMES", &words.phases, 0, 0,
+         "separated by commas (prefill,decode,external,scan)"},
+        {"--tokens", OPTION_TEXT, "LIST", &words.tokens, 0, 0,
+         "T of every phase (4096; external also 32768, scan 32768)"},
+        {"--batch", OPTION_TEXT, "LIST", &words.batches, 0, 0, "sequences at once (1)"},
+        {"--heads", OPTION_NUMBER, "N", &heads, 1, 65536, "query heads (32)"},
+        {"--kv-heads", OPTION_NUMBER, "N", &kv_heads, 1, 1024, "key/value heads (8)"},
+        {"--head-size", OPTION_NUMBER, "N", &head_size, 8, 256, "channels of a head (128)"},
+        {"--dtype", OPTION_TEXT, "TYPE", &words.dtype, 0, 0,
+         "of the operands: f16 (the default), bf16 or f32"},
+        {"--cache-dtype", OPTION_TEXT, "TYPE", &words.cache_dtype, 0, 0,
+         "of K and V: f16 (the default), bf16 or f32"},
+        {"--retention", OPTION_TEXT, "MODE", &words.retention, 0, 0,
+         "needed (the default): keep what the variant can attend; full: all"},
+        {"--repeat", OPTION_NUMBER, "N", &repeat, 1, 100000,
+         "runs of a line (20); down to 3 when they take over 10 s"},
+        {"--quick", OPTION_FLAG, NULL, &quick, 0, 0, "small sizes, to see that it works"},
+        {"--json", OPTION_FLAG, NULL, &out->json, 0, 0, "print JSON, not a table"},
+        {"--out", OPTION_TEXT, "FILE", &out->out, 0, 0, "also write the JSON to this file"},
+        {"--version", OPTION_FLAG, NULL, &version, 0, 0, "the version"},
+        {"--help", OPTION_FLAG, NULL, &help, 0, 0, "this text"},
+    };
+    const size_t count = sizeof options / sizeof *options;
+    /* --quick is looked for first: what else is said counts more than it. */
+    for (int i = 1; i < argc; i++)
+        quick |= strcmp(argv[i], "--quick") == 0;
+    if (quick) {
+        heads = 8;
+        kv_heads = 2;
+        head_size = 64;
+        repeat = 3;
+        words.variants = "dense,d16,streamw32s4";
+        out->copy_bytes = 16u << 20;
+    }
+    if (!arguments_parse(options, count, argc, argv, problem))
+        return false;
+    if (help) {
+        fputs(usage, stdout);
+        arguments_help(options, count);
+        fputs(explanation, stdout);
+    } else if (version) {
+        puts("ratplus-bench " RATP_VERSION);
+    }
+    *done = help || version;
+    out->query_heads = (uint32_t)heads;
+    out->kv_heads = (uint32_t)kv_heads;
+    out->head_size = (uint32_t)head_size;
+    out->repeat = (uint32_t)repeat;
+    return *done || understand(&words, quick, out, problem);
+}

@@ -1,0 +1,124 @@
+"""ratplus-bench at small sizes: its JSON, its table, and what it refuses.
+
+Usage: test_bench.py BENCH DEVICE
+"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+BENCH, DEVICE = sys.argv[1:]
+
+
+def run(*arguments):
+    command = [BENCH, "--device", DEVICE, *arguments]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return result.returncode, result.stdout.decode(), result.stderr.decode()
+
+
+class Quick(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        code, out, errors = run("--quick", "--json")
+        assert code == 0, errors
+        assert errors == "", errors
+        cls.result = json.loads(out)
+
+    def test_names(self):
+        self.assertRegex(self.result["version"], r"^\d+\.\d+\.\d+$")
+        self.assertTrue(self.result["device"]["name"])
+        self.assertTrue(self.result["device"]["driver"])
+        self.assertEqual(self.result["device"]["name"] == "reference", DEVICE == "reference")
+
+    def test_every_phase_and_variant_has_a_row(self):
+        rows = [(row["phase"], row["variant"]) for row in self.result["rows"]]
+        variants = ["dense", "d16", "streamw32s4"]
+        expected = [(phase, v) for phase in ("prefill", "decode", "external") for v in variants]
+        self.assertEqual(rows, expected + [("scan", "stream")])
+
+    def test_numbers_fit_each_other(self):
+        copy = self.result["copy"]
+        self.assertAlmostEqual(
+            copy["gb_per_s"] / (2 * copy["bytes"] / copy["milliseconds"]["median"] / 1e6), 1, 5)
+        for row in self.result["rows"]:
+            time = row["milliseconds"]
+            self.assertGreaterEqual(row["runs"], 3)
+            self.assertGreater(time["min"], 0)
+            self.assertLessEqual(time["min"], time["median"])
+            self.assertLessEqual(time["median"], time["max"])
+            rate = row["needed_bytes"] / time["median"] / 1e6
+            self.assertAlmostEqual(row["gb_per_s"] / rate, 1, 5)
+            self.assertAlmostEqual(row["share_of_copy"] / (rate / copy["gb_per_s"]), 1, 5)
+            self.assertAlmostEqual(
+                row["gflop_per_s"] / (row["needed_flops"] / time["median"] / 1e6), 1, 5)
+
+    def test_needed_work_is_counted_key_by_key(self):
+        attended = {
+            "dense": lambda j, t: True,
+            "d16": lambda j, t: (j + 1) % 16 == 0 or j == t,
+            "streamw32s4": lambda j, t: t - j <= 32 or j < 4,
+        }
+        for row in self.result["rows"]:
+            if row["phase"] == "prefill":
+                pairs = sum(attended[row["variant"]](j, t)
+                            for t in range(row["tokens"]) for j in range(t + 1))
+                self.assertEqual(row["needed_flops"], 4 * 64 * row["query_heads"] * pairs)
+
+    def test_a_compact_cache_is_smaller(self):
+        held = {row["variant"]: row["cache_bytes"] for row in self.result["rows"]
+                if row["phase"] == "decode"}
+        self.assertLess(held["d16"], held["dense"] / 2)
+
+    def test_faster_compares_with_the_first_variant(self):
+        for phase in ("prefill", "decode", "external"):
+            first, second, _ = [row for row in self.result["rows"] if row["phase"] == phase]
+            self.assertEqual(first["times_faster"], 1)
+            self.assertAlmostEqual(
+                second["times_faster"] * second["milliseconds"]["median"]
+                / first["milliseconds"]["median"], 1, 5)
+
+
+class CommandLine(unittest.TestCase):
+    def test_table_and_file(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "bench.json")
+            code, out, errors = run("--quick", "--phase", "decode,external", "--variants", "d4,dense",
+                                    "--tokens", "40,9", "--batch", "1,3", "--cache-dtype", "f32",
+                                    "--dtype", "f32", "--retention", "full", "--out", path)
+            self.assertEqual((code, errors), (0, ""))
+            with open(path) as file:
+                rows = json.load(file)["rows"]
+        self.assertEqual([(r["phase"], r["tokens"], r["batch"], r["variant"]) for r in rows],
+                         [(p, t, b, v) for p in ("decode", "external") for t in (9, 40)
+                          for b in (1, 3) for v in ("d4", "dense")])
+        lines = out.splitlines()
+        table = lines[lines.index("") + 1:]
+        self.assertEqual(len(table), 1 + len(rows))
+        self.assertEqual(len(set(map(len, table))), 1)
+
+    def refused(self, message, *arguments):
+        code, out, errors = run(*arguments)
+        self.assertEqual((code, out), (1, ""))
+        self.assertIn(message, errors)
+
+    def test_refusals(self):
+        self.refused("--phase", "--phase", "decode,sideways")
+        self.refused("--tokens", "--tokens", "0")
+        self.refused("--tokens", "--tokens", "")
+        self.refused("--batch", "--batch", "1,x")
+        self.refused("is not a variant", "--variants", "dense,d0")
+        self.refused("--heads", "--heads", "6", "--kv-heads", "4")
+        self.refused("--head-size", "--head-size", "20")
+        self.refused("--cache-dtype", "--cache-dtype", "f64")
+        self.refused("no such device", "--device", "no such device")
+
+    def test_help(self):
+        code, out, _ = run("--help")
+        self.assertEqual(code, 0)
+        for part in ("--variants", "Phases", "Examples", "ratplus-bench --quick"):
+            self.assertIn(part, out)
+
+
+unittest.main(argv=sys.argv[:1])

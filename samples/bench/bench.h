@@ -53,6 +53,7 @@ struct row {
     struct timing time;
     struct work work;
     uint64_t cache_bytes; /* pages and states of the sequences; 0: there is no cache */
+    double attention_seconds; /* scan: such attention without memory or cache; else 0 */
 };
 
 struct bench {

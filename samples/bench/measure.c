@@ -279,32 +279,6 @@ error:
     return good;
 }
 
-bool measure_scan(struct bench *b, uint32_t tokens, uint32_t batch, struct problem *problem)
-{
-    const struct ratp_variant own_token = {.struct_size = sizeof own_token,
-                                           .kind = RATP_STREAMING};
-    const struct shape shape = {&own_token, b->options.kv_heads, tokens, batch,
-                                RATP_RETAIN_FULL};
-    struct cached c;
-    struct stopwatch *watch = NULL;
-    struct row row;
-    bool good = false;
-    if (!cached_open(b, &shape, &c, problem))
-        return false;
-    if (!stopwatch_open(b->options.repeat, &watch, problem) ||
-        !time_prompts(&c, tokens, watch, problem))
-        goto error;
-    row_begin(b, PHASE_SCAN, &shape, &row);
-    row.time = stopwatch_read(watch);
-    row.work = work_scan(&b->options, tokens, batch);
-    good = held_bytes(&c, &row.cache_bytes, problem) && row_add(b, &row, problem);
-
-error:
-    stopwatch_close(watch);
-    cached_close(&c);
-    return good;
-}
-
 static bool timed_external(struct bench *b, const struct ratp_external *params, double *seconds,
                            struct problem *problem)
 {
@@ -316,14 +290,14 @@ static bool timed_external(struct bench *b, const struct ratp_external *params, 
     return true;
 }
 
-bool measure_external(struct bench *b, const struct ratp_variant *variant, uint32_t tokens,
-                      uint32_t batch, struct problem *problem)
+/* `queries` at the end of T keys; adds no row. */
+static bool time_external(struct bench *b, const struct shape *shape, uint32_t queries,
+                          struct timing *time, struct problem *problem)
 {
     const struct bench_options *o = &b->options;
-    const struct shape shape = {variant, o->query_heads, tokens, batch, o->retention};
-    const uint64_t head = (uint64_t)batch * o->head_size;
-    const uint64_t q_size = head * o->query_heads * dtype_size(o->dtype);
-    const uint64_t k_size = head * tokens * o->kv_heads * dtype_size(o->cache_dtype);
+    const uint64_t head = (uint64_t)shape->batch * o->head_size;
+    const uint64_t q_size = head * queries * shape->query_heads * dtype_size(o->dtype);
+    const uint64_t k_size = head * shape->tokens * o->kv_heads * dtype_size(o->cache_dtype);
     const struct {
         uint64_t size;
         ratp_dtype dtype;
@@ -332,7 +306,6 @@ bool measure_external(struct bench *b, const struct ratp_variant *variant, uint3
     ratp_buffer *buffers[4] = {NULL};
     struct ratp_tensor t[4];
     struct stopwatch *watch = NULL;
-    struct row row;
     double seconds;
     bool good = false;
     for (int i = 0; i < 4; i++) {
@@ -343,15 +316,15 @@ bool measure_external(struct bench *b, const struct ratp_variant *variant, uint3
     }
     const struct ratp_external params = {
         .struct_size = sizeof params,
-        .batch = batch,
-        .query_tokens = 1,
-        .key_tokens = tokens,
-        .query_heads = o->query_heads,
+        .batch = shape->batch,
+        .query_tokens = queries,
+        .key_tokens = shape->tokens,
+        .query_heads = shape->query_heads,
         .kv_heads = o->kv_heads,
         .head_size = o->head_size,
         .causal = 1,
-        .first_position = tokens - 1,
-        .variant = variant,
+        .first_position = shape->tokens - queries,
+        .variant = shape->variant,
         .q = &t[0], .k = &t[1], .v = &t[2], .out = &t[3],
     };
     if (!stopwatch_open(o->repeat, &watch, problem))
@@ -364,15 +337,54 @@ bool measure_external(struct bench *b, const struct ratp_variant *variant, uint3
             goto error;
         stopwatch_add(watch, seconds);
     }
-    row_begin(b, PHASE_EXTERNAL, &shape, &row);
-    row.time = stopwatch_read(watch);
-    row.work = work_external(o, variant, tokens, batch);
-    good = row_add(b, &row, problem);
+    *time = stopwatch_read(watch);
+    good = true;
 
 error:
     stopwatch_close(watch);
     for (int i = 0; i < 4; i++)
         if (buffers[i])
             b->ratp->buffer_destroy(&buffers[i]);
+    return good;
+}
+
+bool measure_external(struct bench *b, const struct ratp_variant *variant, uint32_t tokens,
+                      uint32_t batch, struct problem *problem)
+{
+    const struct bench_options *o = &b->options;
+    const struct shape shape = {variant, o->query_heads, tokens, batch, o->retention};
+    struct row row;
+    row_begin(b, PHASE_EXTERNAL, &shape, &row);
+    row.work = work_external(o, variant, tokens, batch);
+    return time_external(b, &shape, 1, &row.time, problem) && row_add(b, &row, problem);
+}
+
+bool measure_scan(struct bench *b, uint32_t tokens, uint32_t batch, struct problem *problem)
+{
+    const struct ratp_variant own_token = {.struct_size = sizeof own_token,
+                                           .kind = RATP_STREAMING};
+    const struct shape shape = {&own_token, b->options.kv_heads, tokens, batch,
+                                RATP_RETAIN_FULL};
+    struct cached c;
+    struct stopwatch *watch = NULL;
+    struct timing attention;
+    struct row row;
+    bool good = false;
+    if (!cached_open(b, &shape, &c, problem))
+        return false;
+    if (!stopwatch_open(b->options.repeat, &watch, problem) ||
+        !time_prompts(&c, tokens, watch, problem))
+        goto error;
+    row_begin(b, PHASE_SCAN, &shape, &row);
+    row.time = stopwatch_read(watch);
+    row.work = work_scan(&b->options, tokens, batch);
+    if (!time_external(b, &shape, tokens, &attention, problem))
+        goto error;
+    row.attention_seconds = attention.median;
+    good = held_bytes(&c, &row.cache_bytes, problem) && row_add(b, &row, problem);
+
+error:
+    stopwatch_close(watch);
+    cached_close(&c);
     return good;
 }

@@ -47,7 +47,10 @@ static void row_cells(const struct bench *b, const struct row *row, char (*cell)
     snprintf(cell[9], CELL, "%.2f", row->work.bytes / t->median / 1e9);
     snprintf(cell[10], CELL, "%.2f", row->work.flops / t->median / 1e9);
     snprintf(cell[11], CELL, "%.1f%%", 100 * copy_share(b, row));
-    snprintf(cell[12], CELL, "%.1fx", row_speedup(b, row));
+    if (row->phase == PHASE_SCAN)
+        snprintf(cell[12], CELL, "-");
+    else
+        snprintf(cell[12], CELL, "%.1fx", row_speedup(b, row));
 }
 
 static const char *dtype_name(ratp_dtype dtype)
@@ -78,6 +81,11 @@ bool report_table(const struct bench *b, struct problem *problem)
         row_cells(b, &b->rows[i], &cells[(i + 1) * COLUMNS]);
     if (good)
         table_print(texts, lines, COLUMNS);
+    for (uint32_t i = 0; good && i < b->row_count; i++)
+        if (b->rows[i].attention_seconds > 0)
+            printf("scan of %u tokens, batch %u: attention like it, without memory and cache, "
+                   "takes %.3f ms\n",
+                   b->rows[i].tokens, b->rows[i].batch, b->rows[i].attention_seconds * 1e3);
     free(texts);
     free(cells);
     return good;
@@ -126,7 +134,10 @@ static void add_row(cJSON *list, const struct bench *b, const struct row *row, b
     number(item, "gb_per_s", row->work.bytes / row->time.median / 1e9, good);
     number(item, "gflop_per_s", row->work.flops / row->time.median / 1e9, good);
     number(item, "share_of_copy", copy_share(b, row), good);
-    number(item, "times_faster", row_speedup(b, row), good);
+    if (row->phase == PHASE_SCAN)
+        number(item, "attention_milliseconds", row->attention_seconds * 1e3, good);
+    else
+        number(item, "times_faster", row_speedup(b, row), good);
 }
 
 static void add_all(cJSON *root, const struct bench *b, bool *good)

@@ -244,7 +244,10 @@ bool scene_plan(struct scene *s, const struct work_limits *limits, uint64_t base
     make_chunks(s, p, limits->chunk_tokens);
     make_tiles(s, p, limits->tile_tokens);
     /* Much or little work, as far as kernels choose their form by it. */
-    p->cls.keys = p->cls.tiles.count && random_chance(&s->random, 20) ? UINT32_MAX : 0;
+    if (p->cls.tiles.count && random_chance(&s->random, 20)) {
+        p->cls.tile_queries = 1u << 20;
+        p->cls.tile_keys = p->cls.tile_queries << random_in(&s->random, 0, 12);
+    }
     p->carries_size = (uint64_t)p->plan.carries * s->shape.kv_heads * 3 * s->shape.head_size *
                       sizeof(float);
     p->partials_size = (uint64_t)p->plan.partials * s->shape.query_heads *

@@ -1,6 +1,8 @@
 /* Attention of prompts. */
 #include "attend.h"
 
+#include <math.h>
+
 #include "prefill.spv.h"
 #include "prefill_rows.spv.h"
 
@@ -17,7 +19,7 @@ enum {
     MAX_ROWS = 32,
     MAX_CHUNK = 64,
     /* Of prefill_rows.comp. */
-    VARIABLE_ROWS = 16, /* of an invocation */
+    VARIABLE_ROWS = 16, /* of an invocation, at most */
     VARIABLE_KEYS = 16,
     /* Mesa's llvmpipe ends all loops of an invocation, without a word, once they
      * have run 65535 times together (LP_MAX_TGSI_LOOP_ITERATIONS). */
@@ -70,29 +72,56 @@ struct prefill_form prefill_form(const struct vk_caps *caps, const struct layer_
     return form;
 }
 
-struct prefill_form prefill_rows_form(const struct vk_caps *caps, const struct layer_shape *shape)
+static struct prefill_form rows_form(const struct vk_caps *caps, const struct layer_shape *shape,
+                                     uint32_t lane_rows)
 {
     struct prefill_form form = {.shader = &rows_shader,
                                 .name = "rows in variables",
                                 .reason = "",
                                 .invocations = caps->subgroup_size,
-                                .rows = caps->subgroup_size * VARIABLE_ROWS,
+                                .rows = caps->subgroup_size * lane_rows,
                                 .last_constant = VARIABLE_KEYS};
     split_rows(&form, shape->query_heads / shape->kv_heads);
-    uint32_t once = VARIABLE_ROWS * (shape->head_size + shape->value_size) / 2;
-    uint32_t loops = (shape->head_size + shape->value_size) / 2 + VARIABLE_ROWS + 4;
+    uint32_t once = lane_rows * (shape->head_size + shape->value_size) / 2;
+    uint32_t loops = (shape->head_size + shape->value_size) / 2 + lane_rows + 4;
     form.most_keys = (LOOPS - once) / loops * VARIABLE_KEYS;
     return form;
+}
+
+struct prefill_form prefill_rows_form(const struct vk_caps *caps, const struct layer_shape *shape)
+{
+    return rows_form(caps, shape, VARIABLE_ROWS);
+}
+
+/* Many rows share the loads of each key, but a window's keys grow with them. */
+static struct prefill_form best_rows_form(const struct vk_caps *caps,
+                                          const struct layer_shape *shape, double keys)
+{
+    struct prefill_form best = {0};
+    double least = 0;
+    for (uint32_t lane_rows = VARIABLE_ROWS; lane_rows; lane_rows /= 2) {
+        struct prefill_form form = rows_form(caps, shape, lane_rows);
+        double blocks = ceil((keys + form.tokens - 1) / VARIABLE_KEYS);
+        /* A load costs about as much as 7 multiplications. */
+        double cost = blocks * (7.0 / lane_rows + 1);
+        if (!best.rows || cost < least) {
+            best = form;
+            least = cost;
+        }
+    }
+    return best;
 }
 
 static struct prefill_form choose(const struct vk_caps *caps, const struct attend_args *args)
 {
     const struct layer_shape *shape = args->shape;
-    double flop = 2.0 * (double)args->cls->keys * shape->query_heads *
+    const struct plan_class *cls = args->cls;
+    struct prefill_form form = prefill_form(caps, shape);
+    double queries = (double)cls->tile_queries;
+    double keys = queries > 0 ? (double)cls->tile_keys / queries : 0;
+    double flop = 2 * queries * (keys + form.tokens) * shape->query_heads *
                   (shape->head_size + shape->value_size);
-    if (caps->software && flop >= ROWS_FORM_FLOP)
-        return prefill_rows_form(caps, shape);
-    return prefill_form(caps, shape);
+    return caps->software && flop >= ROWS_FORM_FLOP ? best_rows_form(caps, shape, keys) : form;
 }
 
 uint32_t prefill_tile_tokens(const struct vk_caps *caps, const struct layer_shape *shape)

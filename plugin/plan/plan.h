@@ -130,7 +130,9 @@ struct plan_class {
     struct plan_list tiles;   /* tiles of several tokens: prompts */
     struct plan_list singles; /* tiles of one token: decoding */
     struct plan_list gathers;
-    uint64_t keys; /* of all tiles, keys times query tokens: kernels choose their form by it */
+    /* Kernels choose their form by these: query tokens in tiles, and about how
+     * many keys they attend altogether. */
+    uint64_t tile_queries, tile_keys;
 };
 
 struct plan {

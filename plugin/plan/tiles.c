@@ -62,7 +62,7 @@ void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_lim
                          limits->tile_tokens, 0, 0, 0};
     /* A sequence with one new token is a single; a prompt's last tile may have
      * one token and is still a tile. */
-    cls->keys = 0;
+    cls->tile_queries = cls->tile_keys = 0;
     uint64_t tile_total = 0, single_total = 0;
     for (struct walk w = start; walk_next(&w);) {
         uint64_t keys = tile_keys(&w.views[w.view], w.token0, w.tokens);
@@ -70,7 +70,10 @@ void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_lim
             single_total += keys;
         } else {
             tile_total += keys;
-            cls->keys += keys * w.tokens;
+            /* The middle one stands for all of the tile's queries. */
+            cls->tile_queries += w.tokens;
+            cls->tile_keys +=
+                tile_keys(&w.views[w.view], w.token0 + w.tokens / 2, 1) * w.tokens;
         }
     }
     uint64_t tile_size = split_size(tile_total, limits);

@@ -7,8 +7,10 @@
 
 #include <stdlib.h>
 
-/* A shorter prompt compiles the same pipelines. */
+/* A shorter prompt compiles the same pipelines, when its work is enough for the
+ * forms that large prompts get. */
 #define WARM_TOKENS 256
+#define WARM_FLOPS 1e9
 #define WARM_STEPS 3
 
 /* One layer's operands, packed. */
@@ -186,11 +188,15 @@ static bool timed_step(struct cached *c, uint32_t tokens, double *seconds,
 }
 
 /* Prompts through new sequences; the last run's stay. */
-static bool time_prompts(struct cached *c, uint32_t tokens, struct stopwatch *watch,
-                         struct problem *problem)
+static bool time_prompts(struct cached *c, const struct ratp_variant *variant, uint32_t tokens,
+                         struct stopwatch *watch, struct problem *problem)
 {
     double seconds;
-    const uint32_t warm = tokens < WARM_TOKENS ? tokens : WARM_TOKENS;
+    uint32_t warm = WARM_TOKENS;
+    while (warm < tokens &&
+           work_prefill(&c->bench->options, variant, warm, c->batch).flops < WARM_FLOPS)
+        warm *= 2;
+    warm = warm < tokens ? warm : tokens;
     if (!seqs_create(c, problem) || !timed_step(c, warm, &seconds, problem))
         return false;
     while (stopwatch_wants_more(watch)) {
@@ -252,7 +258,7 @@ bool measure_cached(struct bench *b, const struct ratp_variant *variant, uint32_
         return false;
     if (!stopwatch_open(prefill ? o->repeat : 1, &prompts, problem) ||
         !stopwatch_open(o->repeat, &steps, problem) ||
-        !time_prompts(&c, tokens, prompts, problem))
+        !time_prompts(&c, variant, tokens, prompts, problem))
         goto error;
     if (prefill) {
         row_begin(b, PHASE_PREFILL, &shape, &row);
@@ -373,7 +379,7 @@ bool measure_scan(struct bench *b, uint32_t tokens, uint32_t batch, struct probl
     if (!cached_open(b, &shape, &c, problem))
         return false;
     if (!stopwatch_open(b->options.repeat, &watch, problem) ||
-        !time_prompts(&c, tokens, watch, problem))
+        !time_prompts(&c, &own_token, tokens, watch, problem))
         goto error;
     row_begin(b, PHASE_SCAN, &shape, &row);
     row.time = stopwatch_read(watch);

@@ -3,27 +3,32 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-#include "memory.glsl"
+#include "quad.glsl"
 
 void main()
 {
-    uint head = gl_GlobalInvocationID.x / (HEAD_SIZE / 4);
-    uint n = gl_GlobalInvocationID.x % (HEAD_SIZE / 4);
-    if (head >= KV_HEADS)
+    Place place;
+    if (!find_place(place))
         return;
     Chunk chunk = Chunks(plus(push.plan, push.items)).at[gl_WorkGroupID.y];
     View view = load_view(chunk.view);
-    uvec2 channels = quad_channels(memory_rope(), n);
-    Quad state = Quad(vec2(0), vec2(0), vec2(0), vec2(0));
-    vec2 product_a = vec2(1), product_b = vec2(1);
-    for (uint i = chunk.token0; i < chunk.token0 + chunk.tokens; i++) {
-        vec2 a, b;
-        memory_step(state, view.row0 + i, head, channels, a, b);
-        product_a *= a;
-        product_b *= b;
+    Quad state[UNITS];
+    vec4 product[UNITS];
+    [[unroll]] for (uint u = 0; u < UNITS; u++) {
+        state[u] = Quad(vec2(0), vec2(0), vec2(0), vec2(0));
+        product[u] = vec4(1);
     }
-    uvec2 row = carry_row(chunk.carry, head);
-    store2(row, F32, channels.x, product_a);
-    store2(row, F32, channels.y, product_b);
-    store_state(plus(row, HEAD_SIZE * 4), HEAD_SIZE * 4, channels, state);
+    Inputs x = inputs_at(place, view.row0 + chunk.token0);
+    for (uint i = 0; i < chunk.tokens; i++) {
+        [[unroll]] for (uint u = 0; u < UNITS; u++)
+            product[u] *= take_token(state[u], place, x, u);
+        next_token(x);
+    }
+    [[unroll]] for (uint u = 0; u < UNITS; u++) {
+        uvec2 row = carry_row(chunk.carry, place.head0 + head_step(place, u));
+        uvec2 channels = place.k + channel_step(place, u);
+        store2(row, F32, channels.x, product[u].xy);
+        store2(row, F32, channels.y, product[u].zw);
+        store_state(plus(row, HEAD_SIZE * 4), channels, state[u]);
+    }
 }

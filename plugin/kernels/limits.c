@@ -1,15 +1,27 @@
 /* How the kernels like their work cut. */
 #include "attend.h"
+#include "memory.h"
 
 enum {
-    /* A chunk is walked by few invocations: short ones fill a GPU. */
+    /* A chunk is walked by few invocations: short ones fill a GPU. They cost a
+     * second pass over the tokens, which a CPU need not pay when one chunk has
+     * work for all its threads. */
     CHUNK_TOKENS = 128,
     CHUNK_TOKENS_SOFTWARE = 1024,
+    CHUNK_TOKENS_WHOLE = 1 << 20,
     SPLIT_KEYS = 128,
     SPLIT_KEYS_SOFTWARE = 512,
     GROUPS_A_UNIT = 8,
     GROUPS_A_THREAD = 4
 };
+
+static uint32_t chunk_tokens(const struct vk_caps *caps, const struct layer_shape *shape)
+{
+    if (!caps->software)
+        return CHUNK_TOKENS;
+    return memory_form(caps, shape).groups >= caps->compute_units ? CHUNK_TOKENS_WHOLE
+                                                                  : CHUNK_TOKENS_SOFTWARE;
+}
 
 void kernels_limits(struct backend *b, const struct layer_shape *shape, struct work_limits *out)
 {
@@ -19,7 +31,7 @@ void kernels_limits(struct backend *b, const struct layer_shape *shape, struct w
     *out = (struct work_limits){
         .tile_tokens = prefill_tile_tokens(caps, shape),
         .most_keys = prefill_most_keys(caps, shape),
-        .chunk_tokens = caps->software ? CHUNK_TOKENS_SOFTWARE : CHUNK_TOKENS,
+        .chunk_tokens = chunk_tokens(caps, shape),
         .split_keys = caps->software ? SPLIT_KEYS_SOFTWARE : SPLIT_KEYS,
         .target_groups = caps->compute_units *
                          (caps->software ? GROUPS_A_THREAD : GROUPS_A_UNIT),

@@ -13,8 +13,44 @@ static const struct vk_shader carry_shader = VK_SHADER(memory_carry, struct memo
  * enough to pay for what it does once. */
 enum { COPY_TOKENS = 8, COPY_MAX_SLICES = 64 };
 
+enum { GROUP_SIZE = 64, SOFTWARE_SPAN = 2, SOFTWARE_HEADS = 2 };
+
+static uint32_t group_count(const struct memory_form *form, uint32_t kv_heads, uint32_t quads)
+{
+    return groups_of(groups_of(kv_heads, form->heads) * groups_of(quads, form->span),
+                     form->group_size);
+}
+
+/* Whether a run of `span` quads never holds both turning channels and others. */
+static bool spans(const struct layer_shape *shape, uint32_t span)
+{
+    return shape->head_size == shape->value_size && shape->head_size / 4 % span == 0 &&
+           (shape->rope_style != RATP_ROPE_HALF || shape->rope_size / 4 % span == 0);
+}
+
+/* A GPU wants many invocations. A CPU wants few that share what they do once a
+ * token, but workgroups enough for its threads. */
+struct memory_form memory_form(const struct vk_caps *caps, const struct layer_shape *shape)
+{
+    uint32_t size = shape->head_size > shape->value_size ? shape->head_size : shape->value_size;
+    uint32_t quads = size / 4, wanted = 2 * caps->compute_units;
+    struct memory_form form = {.heads = 1, .span = 1, .group_size = GROUP_SIZE};
+    if (caps->software) {
+        form.group_size = caps->subgroup_size;
+        form.heads = SOFTWARE_HEADS;
+        form.span = spans(shape, SOFTWARE_SPAN) ? SOFTWARE_SPAN : 1;
+    }
+    while (form.heads > 1 && (shape->kv_heads % form.heads != 0 ||
+                              group_count(&form, shape->kv_heads, quads) < wanted))
+        form.heads /= 2;
+    if (group_count(&form, shape->kv_heads, quads) < wanted)
+        form.span = 1;
+    form.groups = group_count(&form, shape->kv_heads, quads);
+    return form;
+}
+
 void memory_kernel_init(struct memory_kernel *k, const struct memory_args *args,
-                        const struct vk_shader *shader)
+                        const struct vk_shader *shader, const struct memory_form *form)
 {
     const struct layer_shape *shape = args->shape;
     const uint32_t constants[MEMORY_CONSTANTS] = {
@@ -33,6 +69,9 @@ void memory_kernel_init(struct memory_kernel *k, const struct memory_args *args,
         shape->k_head,
         shape->v_slot,
         shape->v_head,
+        form->heads,
+        form->span,
+        form->group_size,
     };
     for (uint32_t i = 0; i < MEMORY_CONSTANTS; i++)
         k->constants[i] = constants[i];
@@ -65,18 +104,19 @@ void memory_kernel_init(struct memory_kernel *k, const struct memory_args *args,
     };
 }
 
-static ratp_status scan(struct stream *s, const struct memory_args *args, uint32_t x,
-                        struct error *err)
+static ratp_status scan(struct stream *s, const struct memory_args *args,
+                        const struct memory_form *form, struct error *err)
 {
     struct memory_kernel k;
-    memory_kernel_init(&k, args, &local_shader);
-    ratp_status status =
-        items_dispatch(s, &k.items, args->plan->locals, sizeof(struct gpu_chunk), x, 1, err);
+    memory_kernel_init(&k, args, &local_shader, form);
+    ratp_status status = items_dispatch(s, &k.items, args->plan->locals, sizeof(struct gpu_chunk),
+                                        form->groups, 1, err);
     if (status)
         return status;
     vk_barrier(kernel_stream(s));
     k.items.shader = &carry_shader;
-    status = items_dispatch(s, &k.items, args->plan->scans, sizeof(struct gpu_scan), x, 1, err);
+    status = items_dispatch(s, &k.items, args->plan->scans, sizeof(struct gpu_scan), form->groups,
+                            1, err);
     vk_barrier(kernel_stream(s));
     return status;
 }
@@ -84,28 +124,25 @@ static ratp_status scan(struct stream *s, const struct memory_args *args, uint32
 ratp_status kernels_memory(struct backend *b, struct stream *s, const struct memory_args *args,
                            struct error *err)
 {
-    (void)b;
     const struct layer_shape *shape = args->shape;
     const struct plan *plan = args->plan;
-    uint32_t k_quads = shape->kv_heads * (shape->head_size / 4);
-    uint32_t v_quads = shape->kv_heads * (shape->value_size / 4);
-    uint32_t x = groups_of(k_quads, MEMORY_GROUP_SIZE), z = 1;
-    ratp_status status;
+    struct memory_form form = memory_form(vk_device_caps(kernel_device(b)), shape);
+    uint32_t slices = 1;
 
     if (shape->memory && shape->head_size != shape->value_size)
         return fail(err, RATP_INTERNAL, "memory with head_size %u and value_size %u",
                     shape->head_size, shape->value_size);
     if (shape->memory && plan->locals.count > 0) {
-        status = scan(s, args, x, err);
+        ratp_status status = scan(s, args, &form, err);
         if (status)
             return status;
     }
     if (!shape->memory && plan->chunks.count > 0) {
-        x = groups_of(k_quads + v_quads, MEMORY_GROUP_SIZE);
-        z = groups_of(plan->rows, plan->chunks.count * COPY_TOKENS);
-        z = z < COPY_MAX_SLICES ? z : COPY_MAX_SLICES;
+        slices = groups_of(plan->rows, plan->chunks.count * COPY_TOKENS);
+        slices = slices < COPY_MAX_SLICES ? slices : COPY_MAX_SLICES;
     }
     struct memory_kernel apply;
-    memory_kernel_init(&apply, args, &apply_shader);
-    return items_dispatch(s, &apply.items, plan->chunks, sizeof(struct gpu_chunk), x, z, err);
+    memory_kernel_init(&apply, args, &apply_shader, &form);
+    return items_dispatch(s, &apply.items, plan->chunks, sizeof(struct gpu_chunk), form.groups,
+                          slices, err);
 }

@@ -4,7 +4,7 @@
 
 #include "items.h"
 
-enum { MEMORY_GROUP_SIZE = 64, MEMORY_CONSTANTS = 15 };
+enum { MEMORY_CONSTANTS = 18 };
 
 /* As in shaders/include/memory.glsl. */
 struct memory_push {
@@ -22,8 +22,18 @@ struct memory_kernel {
     struct memory_push push;
 };
 
+/* How the memory kernels cut their work on a device. */
+struct memory_form {
+    uint32_t heads;      /* key/value heads of an invocation */
+    uint32_t span;       /* quads of each */
+    uint32_t group_size; /* invocations of a workgroup */
+    uint32_t groups;     /* workgroups of a chunk */
+};
+
+struct memory_form memory_form(const struct vk_caps *caps, const struct layer_shape *shape);
+
 /* `k` points into itself afterwards: it must not be copied. */
 void memory_kernel_init(struct memory_kernel *k, const struct memory_args *args,
-                        const struct vk_shader *shader);
+                        const struct vk_shader *shader, const struct memory_form *form);
 
 #endif

@@ -12,13 +12,13 @@ enum { SLICES = 16 };
 ratp_status kernels_move(struct backend *b, struct stream *s, const struct memory_args *args,
                          struct error *err)
 {
-    (void)b;
     const struct layer_shape *shape = args->shape;
     uint32_t words = (uint32_t)(shape->head_size * dtype_size(shape->k_dtype) +
                                 shape->value_size * dtype_size(shape->v_dtype)) /
                      4;
+    struct memory_form form = memory_form(vk_device_caps(kernel_device(b)), shape);
     struct memory_kernel k;
-    memory_kernel_init(&k, args, &shader);
+    memory_kernel_init(&k, args, &shader, &form);
     return items_dispatch(s, &k.items, args->cls->moves, sizeof(struct gpu_move),
-                          groups_of(shape->kv_heads * words, MEMORY_GROUP_SIZE), SLICES, err);
+                          groups_of(shape->kv_heads * words, form.group_size), SLICES, err);
 }

@@ -61,6 +61,25 @@ uint pack_bf16(vec2 x)
     return round_bf16(x.x) | (round_bf16(x.y) << 16);
 }
 
+// packHalf2x16 may round either way, and is slow on the CPU. This rounds to the
+// nearest even; a NaN stays one.
+uint round_f16(float x)
+{
+    uint bits = floatBitsToUint(x);
+    uint size = bits & 0x7fffffffu;
+    uint normal = (size - 0x38000000u + 0xfffu + ((size >> 13) & 1u)) >> 13;
+    // Below the normal numbers the sum's last place is that of the result.
+    uint small = floatBitsToUint(uintBitsToFloat(size) + 0.5) - 0x3f000000u;
+    uint finite = size < 0x38800000u ? small : normal;
+    uint other = size > 0x7f800000u ? 0x7e00u : 0x7c00u;
+    return (size < 0x47800000u ? finite : other) | ((bits >> 16) & 0x8000u);
+}
+
+uint pack_f16(vec2 x)
+{
+    return round_f16(x.x) | (round_f16(x.y) << 16);
+}
+
 vec2 unpack16(uint word, uint type)
 {
     return type == F16 ? unpackHalf2x16(word) : unpack_bf16(word);
@@ -68,7 +87,7 @@ vec2 unpack16(uint word, uint type)
 
 uint pack16(vec2 x, uint type)
 {
-    return type == F16 ? packHalf2x16(x) : pack_bf16(x);
+    return type == F16 ? pack_f16(x) : pack_bf16(x);
 }
 
 // Channels c and c + 1 of a row.

@@ -19,6 +19,11 @@ struct Rope {
     uvec2 table;
 };
 
+vec2 add_angles(vec2 a, vec2 b)
+{
+    return vec2(a.x * b.x - a.y * b.y, a.y * b.x + a.x * b.y);
+}
+
 // Cosine and sine of rotary pair i at position p.
 vec2 rope_turn(Rope rope, uint p, uint i)
 {
@@ -27,9 +32,7 @@ vec2 rope_turn(Rope rope, uint p, uint i)
     Floats coarse = Floats(plus(rope.table, (row * half_size + i) * 8));
     row = rope.rows + p % ROPE_FINE;
     Floats fine = Floats(plus(rope.table, (row * half_size + i) * 8));
-    vec2 a = vec2(coarse.at[0], coarse.at[1]);
-    vec2 b = vec2(fine.at[0], fine.at[1]);
-    return vec2(a.x * b.x - a.y * b.y, a.y * b.x + a.x * b.y);
+    return add_angles(vec2(coarse.at[0], coarse.at[1]), vec2(fine.at[0], fine.at[1]));
 }
 
 // How channels c and c + 1 (c even) of a row turn at one position:
@@ -83,22 +86,48 @@ uvec2 quad_channels(Rope rope, uint n)
     return uvec2(4 * n, 4 * n + 2);
 }
 
-// Turns quad n at position p.
-void rope_quad(Rope rope, uint p, uint n, inout vec2 a, inout vec2 b)
+// Cosines and sines of the rotary pairs of quad n, coarse and fine.
+vec4 rope_quad_row(Rope rope, uint row, uint n)
 {
-    if (rope.style == ROPE_NONE || 4 * n >= rope.size)
-        return;
-    bool halves = rope.style == ROPE_HALF;
-    vec2 s = rope_turn(rope, p, 2 * n);
-    vec2 t = rope_turn(rope, p, 2 * n + 1);
+    uint pair = 2 * min(n, rope.size / 4 - 1);
+    return uintBitsToFloat(Words4(plus(rope.table, (row * (rope.size / 2) + pair) * 8)).at);
+}
+
+vec4 rope_quad_coarse(Rope rope, uint p, uint n)
+{
+    return rope_quad_row(rope, min(p / ROPE_FINE, rope.rows - 1), n);
+}
+
+vec4 rope_quad_fine(Rope rope, uint p, uint n)
+{
+    return rope_quad_row(rope, rope.rows + p % ROPE_FINE, n);
+}
+
+// Turns quad n by its rows of both tables.
+void rope_quad(Rope rope, vec4 coarse, vec4 fine, uint n, inout vec2 a, inout vec2 b)
+{
+    vec2 s = add_angles(coarse.xy, fine.xy);
+    vec2 t = add_angles(coarse.zw, fine.zw);
+    if (4 * n >= rope.size) {
+        s = vec2(1, 0);
+        t = vec2(1, 0);
+    }
     vec2 c = a, d = b;
-    if (halves) {
+    if (rope.style == ROPE_HALF && 4 * n < rope.size) {
         a = vec2(c.x * s.x - d.x * s.y, c.y * t.x - d.y * t.y);
         b = vec2(d.x * s.x + c.x * s.y, d.y * t.x + c.y * t.y);
     } else {
         a = vec2(c.x * s.x - c.y * s.y, c.y * s.x + c.x * s.y);
         b = vec2(d.x * t.x - d.y * t.y, d.y * t.x + d.x * t.y);
     }
+}
+
+// Turns quad n at position p.
+void rope_quad(Rope rope, uint p, uint n, inout vec2 a, inout vec2 b)
+{
+    if (rope.style == ROPE_NONE)
+        return;
+    rope_quad(rope, rope_quad_coarse(rope, p, n), rope_quad_fine(rope, p, n), n, a, b);
 }
 
 #endif

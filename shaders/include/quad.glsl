@@ -1,0 +1,176 @@
+// Quads of channels on their way through the memory. An invocation owns SPAN
+// neighbouring quads of HEADS neighbouring key/value heads, of K and of V, and
+// walks along tokens: what they have in common is then done once.
+#ifndef QUAD_GLSL
+#define QUAD_GLSL
+
+#extension GL_EXT_control_flow_attributes : require
+
+#include "memory.glsl"
+
+const uint HEAD_GROUPS = (KV_HEADS + HEADS - 1) / HEADS;
+// Groups of SPAN quads in a head.
+const uint SPANS = ((HEAD_SIZE > VALUE_SIZE ? HEAD_SIZE : VALUE_SIZE) / 4 + SPAN - 1) / SPAN;
+const uint UNITS = HEADS * SPAN; // unit u: head u / SPAN, quad u % SPAN
+
+struct Quad {
+    vec2 ka, kb, va, vb;
+};
+
+struct Place {
+    uint n; // the first quad
+    uint head0;
+    uvec2 k, v; // first channels of the first quad's two pairs
+    uint next;  // channels from a quad to the next
+    bool in_k, in_v; // a quad may be past the end of the smaller of the two
+};
+
+Rope memory_rope()
+{
+    return Rope(ROPE_STYLE, ROPE_SIZE, ROPE_ROWS, push.rope_table);
+}
+
+// False: this invocation has nothing to do.
+bool find_place(out Place place)
+{
+    // Where workgroups divide a head, its neighbour comes first: two workgroups
+    // that run at the same time should not write to the same cache lines.
+    uint index = gl_GlobalInvocationID.x;
+    place.n = index % SPANS * SPAN;
+    place.head0 = index / SPANS * HEADS;
+    if (SPANS % gl_WorkGroupSize.x == 0) {
+        place.n = (gl_WorkGroupID.x / HEAD_GROUPS * gl_WorkGroupSize.x + gl_LocalInvocationID.x) *
+                  SPAN;
+        place.head0 = gl_WorkGroupID.x % HEAD_GROUPS * HEADS;
+    }
+    place.k = quad_channels(memory_rope(), place.n);
+    // With memory K and V share gates, hence channels.
+    place.v = HEAD_SIZE == VALUE_SIZE ? place.k : uvec2(4 * place.n, 4 * place.n + 2);
+    place.next = place.k.y - place.k.x == 2 ? 4 : 2;
+    place.in_k = HEAD_SIZE == VALUE_SIZE || place.n < HEAD_SIZE / 4;
+    place.in_v = HEAD_SIZE == VALUE_SIZE || place.n < VALUE_SIZE / 4;
+    return index < SPANS * HEAD_GROUPS;
+}
+
+// Heads from the first to unit u's; the last invocation's may be fewer, the
+// last of them is then done more than once, with the same result.
+uint head_step(Place place, uint u)
+{
+    return min(place.head0 + u / SPAN, KV_HEADS - 1) - place.head0;
+}
+
+// Channels from the first quad to unit u's.
+uint channel_step(Place place, uint u)
+{
+    return u % SPAN * place.next;
+}
+
+// An input at the invocation's first head, channel and current token.
+struct Input {
+    uvec2 at;
+    uint between; // bytes from the first pair of channels to the second
+};
+
+Input input_at(uvec2 base, uint row, uint token_stride, uint head, uint head_stride,
+               uvec2 channels, uint type)
+{
+    uint bytes = element_bytes(type);
+    uvec2 at = plus(plus(base, row, token_stride), head, head_stride);
+    return Input(plus(at, channels.x * bytes), (channels.y - channels.x) * bytes);
+}
+
+struct Inputs {
+    Input k, v, f;
+};
+
+Inputs inputs_at(Place place, uint row)
+{
+    Inputs x;
+    x.k = input_at(push.k, row, push.k_token, place.head0, push.k_head,
+                   place.in_k ? place.k : uvec2(0), K_IN);
+    x.v = input_at(push.v, row, push.v_token, place.head0, push.v_head,
+                   place.in_v ? place.v : uvec2(0), V_IN);
+    x.f = input_at(push.f, row, push.f_token, place.head0, push.f_head, place.k, F_IN);
+    return x;
+}
+
+void next_token(inout Inputs x)
+{
+    x.k.at = plus(x.k.at, push.k_token);
+    x.v.at = plus(x.v.at, push.v_token);
+    x.f.at = plus(x.f.at, push.f_token);
+}
+
+vec4 load_quad(Input x, uint offset, uint type)
+{
+    return vec4(load2(plus(x.at, offset), type, 0), load2(plus(x.at, offset + x.between), type, 0));
+}
+
+// What g = sigmoid(f) keeps of the old, and takes of the new: 1 - g, computed
+// apart because g may round to 1.
+void gate(vec4 f, out vec4 keep, out vec4 take)
+{
+    vec4 e = exp(-abs(f));
+    vec4 large = 1 / (1 + e);
+    vec4 small = e * large;
+    keep = mix(small, large, greaterThanEqual(f, vec4(0)));
+    take = mix(large, small, greaterThanEqual(f, vec4(0)));
+}
+
+// The current token through unit u's memory, or in its place where there is
+// none. Returns what the gates keep.
+vec4 take_token(inout Quad state, Place place, Inputs x, uint u)
+{
+    uint step = head_step(place, u), c = channel_step(place, u);
+    vec4 k = load_quad(x.k, step * push.k_head + c * element_bytes(K_IN), K_IN);
+    vec4 v = load_quad(x.v, step * push.v_head + c * element_bytes(V_IN), V_IN);
+    if (F_IN == 0) {
+        state = Quad(k.xy, k.zw, v.xy, v.zw);
+        return vec4(0);
+    }
+    vec4 keep, take;
+    gate(load_quad(x.f, step * push.f_head + c * element_bytes(F_IN), F_IN), keep, take);
+    state.ka = keep.xy * state.ka + take.xy * k.xy;
+    state.kb = keep.zw * state.kb + take.zw * k.zw;
+    state.va = keep.xy * state.va + take.xy * v.xy;
+    state.vb = keep.zw * state.vb + take.zw * v.zw;
+    return keep;
+}
+
+// Rows of a memory state: K, then V.
+Quad load_state(uvec2 k, uvec2 channels)
+{
+    uvec2 v = plus(k, HEAD_SIZE * 4);
+    return Quad(load2(k, F32, channels.x), load2(k, F32, channels.y),
+                load2(v, F32, channels.x), load2(v, F32, channels.y));
+}
+
+void store_state(uvec2 k, uvec2 channels, Quad state)
+{
+    uvec2 v = plus(k, HEAD_SIZE * 4);
+    store2(k, F32, channels.x, state.ka);
+    store2(k, F32, channels.y, state.kb);
+    store2(v, F32, channels.x, state.va);
+    store2(v, F32, channels.y, state.vb);
+}
+
+// The state of a key/value head in a sequence's state, and in a carry, whose
+// rows are the product of the gates, K and V.
+uvec2 state_row(Address state, uint head)
+{
+    return plus(plus(to_uvec2(state), push.state_offset), head, (HEAD_SIZE + VALUE_SIZE) * 4);
+}
+
+uvec2 carry_row(uint carry, uint head)
+{
+    return plus(push.carry, carry * KV_HEADS + head, 3 * HEAD_SIZE * 4);
+}
+
+Quad initial_state(View view, uint head, uvec2 channels)
+{
+    if (present(to_uvec2(view.state_in)))
+        return load_state(state_row(view.state_in, head), channels);
+    return Quad(vec2(0), vec2(0), vec2(0), vec2(0));
+}
+
+#endif

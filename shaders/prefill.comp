@@ -84,7 +84,8 @@ void load_block(uint block0, uint end, uint chunk, uint channels, uint type, boo
 
 void main()
 {
-    Work w = load_work();
+    uint tokens = ROWS / HEAD_BLOCK;
+    Work w = load_work(gl_WorkGroupID.z * tokens, tokens);
     if (w.rows == 0)
         return;
     uint lane = gl_LocalInvocationIndex % LANES;

@@ -106,7 +106,8 @@ void add_values(float shrink[LANE_ROWS])
 
 void main()
 {
-    Work w = load_work();
+    uint tokens = ROWS / HEAD_BLOCK;
+    Work w = load_work(gl_WorkGroupID.z * tokens, tokens);
     if (w.rows == 0)
         return;
     uint row0 = gl_LocalInvocationIndex * LANE_ROWS;

@@ -65,15 +65,11 @@ struct prefill_form {
     uint32_t heads, tokens; /* of a workgroup */
     uint32_t invocations;   /* of a workgroup */
     uint32_t last_constant; /* channels in shared memory, or keys at a time */
-    uint32_t most_keys;     /* that an invocation can walk on every driver */
 };
 
-/* The form for GPUs, and for little work. */
+/* The form for most work; its tiles are the largest. */
 struct prefill_form prefill_form(const struct vk_caps *caps, const struct layer_shape *shape);
-/* The form for much work on a software device. */
-struct prefill_form prefill_rows_form(const struct vk_caps *caps, const struct layer_shape *shape);
-/* For work_limits. */
-uint32_t prefill_tile_tokens(const struct vk_caps *caps, const struct layer_shape *shape);
+/* The most keys of a part of a tile; 0: no bound. */
 uint32_t prefill_most_keys(const struct vk_caps *caps, const struct layer_shape *shape);
 
 #endif

@@ -24,8 +24,7 @@ void kernels_describe(struct kernel_backend *k)
     for (int i = 0; i < KERNEL_COUNT; i++)
         snprintf(t[i].form, sizeof t[i].form, "plain, float32");
 
-    struct prefill_form prefill = caps->software ? prefill_rows_form(caps, &usual)
-                                                 : prefill_form(caps, &usual);
+    struct prefill_form prefill = prefill_form(caps, &usual);
     snprintf(t[PREFILL].form, sizeof t[PREFILL].form, "%s, float32, %u rows of 128 channels",
              prefill.name, prefill.rows);
     snprintf(t[PREFILL].reason, sizeof t[PREFILL].reason, "%s%s%s", prefill.reason,

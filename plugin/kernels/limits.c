@@ -29,7 +29,7 @@ void kernels_limits(struct backend *b, const struct layer_shape *shape, struct w
     struct decode_form decode = decode_form(caps, shape);
     uint32_t group = shape->query_heads / shape->kv_heads;
     *out = (struct work_limits){
-        .tile_tokens = prefill_tile_tokens(caps, shape),
+        .tile_tokens = prefill_form(caps, shape).tokens,
         .most_keys = prefill_most_keys(caps, shape),
         .chunk_tokens = chunk_tokens(caps, shape),
         .split_keys = caps->software ? SPLIT_KEYS_SOFTWARE : SPLIT_KEYS,

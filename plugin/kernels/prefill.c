@@ -4,12 +4,17 @@
 #include <math.h>
 
 #include "prefill.spv.h"
+#include "prefill_each.spv.h"
 #include "prefill_rows.spv.h"
 
 static const struct vk_shader shared_shader = {"prefill", prefill_spv, sizeof prefill_spv,
                                                sizeof(struct attend_push), false};
+static const struct vk_shader each_shader = {"prefill_each", prefill_each_spv,
+                                             sizeof prefill_each_spv, sizeof(struct attend_push),
+                                             false};
 static const struct vk_shader rows_shader = {"prefill_rows", prefill_rows_spv,
-                                             sizeof prefill_rows_spv, sizeof(struct attend_push), false};
+                                             sizeof prefill_rows_spv, sizeof(struct attend_push),
+                                             false};
 
 enum {
     /* As in prefill.comp. */
@@ -18,9 +23,10 @@ enum {
     LANE_ROWS = 4,
     MAX_ROWS = 32,
     MAX_CHUNK = 64,
-    /* Of prefill_rows.comp. */
-    VARIABLE_ROWS = 16, /* of an invocation, at most */
-    VARIABLE_KEYS = 16,
+    /* Keys at a time, and rows of an invocation at most. */
+    EACH_KEYS = 4,
+    ROWS_KEYS = 16,
+    ROWS_MOST = 16,
     /* Mesa's llvmpipe ends all loops of an invocation, without a word, once they
      * have run 65535 times together (LP_MAX_TGSI_LOOP_ITERATIONS). */
     LOOPS = 60000
@@ -28,6 +34,12 @@ enum {
 
 /* The rows form takes seconds to compile: worth it from here on. */
 static const double ROWS_FORM_FLOP = 1 << 28;
+
+/* llvmpipe, as against SwiftShader: an invocation is a lane of a vector register. */
+static bool runs_on_vectors(const struct vk_caps *caps)
+{
+    return caps->software && caps->subgroup_size >= 8;
+}
 
 /* Workgroup memory of prefill.comp. */
 static uint32_t shared_bytes(const struct layer_shape *shape, uint32_t rows, uint32_t chunk)
@@ -46,7 +58,8 @@ static void split_rows(struct prefill_form *form, uint32_t group)
     form->tokens = form->rows / form->heads;
 }
 
-struct prefill_form prefill_form(const struct vk_caps *caps, const struct layer_shape *shape)
+static struct prefill_form shared_form(const struct vk_caps *caps,
+                                       const struct layer_shape *shape)
 {
     struct prefill_form form = {.shader = &shared_shader,
                                 .name = "through shared memory",
@@ -64,12 +77,20 @@ struct prefill_form prefill_form(const struct vk_caps *caps, const struct layer_
     }
     form.invocations = form.rows / LANE_ROWS * ROW_LANES;
     split_rows(&form, shape->query_heads / shape->kv_heads);
-    /* Loops that load and use a chunk of a block of keys. */
-    uint32_t chunk = form.last_constant;
-    uint32_t chunks = groups_of(shape->head_size, chunk) + groups_of(shape->value_size, chunk);
-    uint32_t loads = BLOCK_KEYS * chunk / 4 / form.invocations;
-    form.most_keys = LOOPS / (chunks * (loads + BLOCK_KEYS)) * BLOCK_KEYS;
     return form;
+}
+
+static struct prefill_form each_form(const struct vk_caps *caps, const struct layer_shape *shape)
+{
+    uint32_t group = shape->query_heads / shape->kv_heads;
+    return (struct prefill_form){.shader = &each_shader,
+                                 .name = "a row to an invocation",
+                                 .reason = "",
+                                 .invocations = caps->subgroup_size,
+                                 .rows = caps->subgroup_size,
+                                 .heads = group,
+                                 .tokens = 1,
+                                 .last_constant = EACH_KEYS};
 }
 
 static struct prefill_form rows_form(const struct vk_caps *caps, const struct layer_shape *shape,
@@ -80,31 +101,24 @@ static struct prefill_form rows_form(const struct vk_caps *caps, const struct la
                                 .reason = "",
                                 .invocations = caps->subgroup_size,
                                 .rows = caps->subgroup_size * lane_rows,
-                                .last_constant = VARIABLE_KEYS};
+                                .last_constant = ROWS_KEYS};
     split_rows(&form, shape->query_heads / shape->kv_heads);
-    uint32_t once = lane_rows * (shape->head_size + shape->value_size) / 2;
-    uint32_t loops = (shape->head_size + shape->value_size) / 2 + lane_rows + 4;
-    form.most_keys = (LOOPS - once) / loops * VARIABLE_KEYS;
     return form;
 }
 
-struct prefill_form prefill_rows_form(const struct vk_caps *caps, const struct layer_shape *shape)
+/* The best for queries that attend so many keys: rows that go together share the
+ * loads of each key, but what they attend together grows with them. The numbers
+ * are llvmpipe's cycles for a row and a key, at head size 128. */
+static struct prefill_form vector_form(const struct vk_caps *caps,
+                                       const struct layer_shape *shape, double keys)
 {
-    return rows_form(caps, shape, VARIABLE_ROWS);
-}
-
-/* Many rows share the loads of each key, but a window's keys grow with them. */
-static struct prefill_form best_rows_form(const struct vk_caps *caps,
-                                          const struct layer_shape *shape, double keys)
-{
-    struct prefill_form best = {0};
-    double least = 0;
-    for (uint32_t lane_rows = VARIABLE_ROWS; lane_rows; lane_rows /= 2) {
+    struct prefill_form best = each_form(caps, shape);
+    double least = ceil(keys / EACH_KEYS) * EACH_KEYS * 1000;
+    for (uint32_t lane_rows = ROWS_MOST; lane_rows; lane_rows /= 2) {
         struct prefill_form form = rows_form(caps, shape, lane_rows);
-        double blocks = ceil((keys + form.tokens - 1) / VARIABLE_KEYS);
-        /* A load costs about as much as 7 multiplications. */
-        double cost = blocks * (7.0 / lane_rows + 1);
-        if (!best.rows || cost < least) {
+        double blocks = ceil((keys + form.tokens - 1) / ROWS_KEYS);
+        double cost = blocks * ROWS_KEYS * (154 + 820.0 / lane_rows);
+        if (cost < least) {
             best = form;
             least = cost;
         }
@@ -115,28 +129,27 @@ static struct prefill_form best_rows_form(const struct vk_caps *caps,
 static struct prefill_form choose(const struct vk_caps *caps, const struct attend_args *args)
 {
     const struct layer_shape *shape = args->shape;
-    const struct plan_class *cls = args->cls;
-    struct prefill_form form = prefill_form(caps, shape);
-    double queries = (double)cls->tile_queries;
-    double keys = queries > 0 ? (double)cls->tile_keys / queries : 0;
-    double flop = 2 * queries * (keys + form.tokens) * shape->query_heads *
-                  (shape->head_size + shape->value_size);
-    return caps->software && flop >= ROWS_FORM_FLOP ? best_rows_form(caps, shape, keys) : form;
+    if (!runs_on_vectors(caps))
+        return shared_form(caps, shape);
+    double queries = (double)args->cls->tile_queries, all = (double)args->cls->tile_keys;
+    double flop = 2 * all * shape->query_heads * (shape->head_size + shape->value_size);
+    return flop < ROWS_FORM_FLOP ? each_form(caps, shape)
+                                 : vector_form(caps, shape, all / queries);
 }
 
-uint32_t prefill_tile_tokens(const struct vk_caps *caps, const struct layer_shape *shape)
+struct prefill_form prefill_form(const struct vk_caps *caps, const struct layer_shape *shape)
 {
-    return caps->software ? prefill_rows_form(caps, shape).tokens
-                          : prefill_form(caps, shape).tokens;
+    return runs_on_vectors(caps) ? rows_form(caps, shape, ROWS_MOST) : shared_form(caps, shape);
 }
 
 uint32_t prefill_most_keys(const struct vk_caps *caps, const struct layer_shape *shape)
 {
-    if (!caps->software)
+    if (!runs_on_vectors(caps))
         return 0;
-    uint32_t shared = prefill_form(caps, shape).most_keys;
-    uint32_t rows = prefill_rows_form(caps, shape).most_keys;
-    return shared < rows ? shared : rows;
+    uint32_t channels = shape->head_size + shape->value_size;
+    uint32_t each = (LOOPS - channels) / (channels / 8 + 1) * EACH_KEYS;
+    uint32_t rows = (LOOPS - ROWS_MOST * channels) / (channels / 2 + ROWS_MOST + 4) * ROWS_KEYS;
+    return each < rows ? each : rows;
 }
 
 ratp_status kernels_attend_prompt(struct backend *b, struct stream *s,
@@ -153,5 +166,5 @@ ratp_status kernels_attend_prompt(struct backend *b, struct stream *s,
     uint32_t blocks = shape->query_heads / shape->kv_heads / form.heads;
     return items_dispatch(s, &k.items, args->cls->tiles, sizeof(struct gpu_tile),
                           shape->kv_heads * blocks,
-                          groups_of(prefill_tile_tokens(caps, shape), form.tokens), err);
+                          groups_of(prefill_form(caps, shape).tokens * form.heads, form.rows), err);
 }

@@ -1,7 +1,7 @@
 // What the forms of prefill attention share: which rows and keys a workgroup
 // has, and how a row ends.
 //
-// A workgroup takes a tile, or a part of its tokens, for one key/value head and
+// A workgroup takes a tile, or a part of its rows, for one key/value head and
 // HEAD_BLOCK of its query heads. Its rows are tokens x heads, so that all of
 // them share every K and V.
 // The keys that the tile can see are counted as one run over all segments.
@@ -20,27 +20,33 @@ struct Work {
     Tile tile;
     View view;
     uint kv_head, head0;
-    uint token0; // of the workgroup, within the tile
+    uint token0; // the first, within the tile
     uint rows;   // 0: nothing to do
     uint lo[PLAN_SEGMENTS];  // first key of each segment
     uint end[PLAN_SEGMENTS]; // where the segment ends in the run
     uint begin_key, end_key; // this split's part of the run
 };
 
-Work load_work()
+Tile load_tile()
+{
+    return Tiles(plus(push.plan, push.items)).at[gl_WorkGroupID.y];
+}
+
+// For the tile's tokens from number `token0` on, at most `tokens` of them.
+Work load_work(uint token0, uint tokens)
 {
     Work w;
-    w.tile = Tiles(plus(push.plan, push.items)).at[gl_WorkGroupID.y];
+    w.tile = load_tile();
     w.view = load_view(w.tile.view);
     w.kv_head = gl_WorkGroupID.x / HEAD_BLOCKS;
     w.head0 = w.kv_head * GROUP + gl_WorkGroupID.x % HEAD_BLOCKS * HEAD_BLOCK;
-    w.token0 = gl_WorkGroupID.z * (ROWS / HEAD_BLOCK);
+    w.token0 = token0;
     w.rows = 0;
-    if (w.token0 >= w.tile.tokens)
+    if (token0 >= w.tile.tokens)
         return w;
-    uint tokens = min(w.tile.tokens - w.token0, ROWS / HEAD_BLOCK);
+    tokens = min(w.tile.tokens - token0, tokens);
     w.rows = tokens * HEAD_BLOCK;
-    uint first_t = w.view.pos0 + w.tile.token0 + w.token0;
+    uint first_t = w.view.pos0 + w.tile.token0 + token0;
     uint last_t = first_t + tokens - 1;
     uint total = 0;
     [[unroll]] for (uint s = 0; s < PLAN_SEGMENTS; s++) {

@@ -126,6 +126,28 @@ static uint32_t find_class(ratp_cache *cache, const struct variant *v)
     return cache->class_count++;
 }
 
+/* Shaders add offsets inside of a page and of a state as 32 bits. */
+static ratp_status check_sizes(ratp_cache *cache, struct error *err)
+{
+    const struct layer_shape *s = &cache->shape;
+    uint64_t layer = (uint64_t)s->kv_heads * (s->k_head + s->v_head);
+    if (layer > cache->block_bytes)
+        return fail(err, RATP_INVALID_ARGUMENT,
+                    "page_slots is %u: a page of one layer with %u key/value heads takes %llu "
+                    "bytes, the limit is %llu",
+                    s->page_slots, s->kv_heads, (unsigned long long)layer,
+                    (unsigned long long)cache->block_bytes);
+    uint64_t states = (uint64_t)cache->layers * cache->state_layer_bytes;
+    if (states > UINT32_MAX)
+        return fail(err, RATP_INVALID_ARGUMENT,
+                    "geometry.layers is %u: with %u bytes a layer the memory state of a sequence "
+                    "takes %llu bytes, the limit is %u",
+                    cache->layers, cache->state_layer_bytes, (unsigned long long)states,
+                    UINT32_MAX);
+    cache->layer_bytes = (uint32_t)layer;
+    return RATP_OK;
+}
+
 static ratp_status sort_layers(ratp_cache *cache, struct error *err)
 {
     cache->layer_class = calloc(cache->layers, sizeof *cache->layer_class);
@@ -230,10 +252,11 @@ ratp_status cache_open(ratp_device *device, const struct ratp_geometry *g,
         goto error;
     fill_shape(&cache->shape, g, page_slots);
     cache->shape.max_tokens = cache->max_tokens;
-    cache->layer_bytes = g->kv_heads * (cache->shape.k_head + cache->shape.v_head);
     if (g->memory)
         cache->state_layer_bytes = g->kv_heads * 2 * g->head_size * (uint32_t)sizeof(float);
-    status = sort_layers(cache, err);
+    status = check_sizes(cache, err);
+    if (!status)
+        status = sort_layers(cache, err);
     if (!status)
         status = rope_open(cache, rope, err);
     if (status)

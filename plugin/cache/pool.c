@@ -62,15 +62,22 @@ static ratp_status cache_full(const ratp_cache *cache, const struct pool *pool, 
                 (unsigned long long)cache->budget, (unsigned long long)cache->budget_used);
 }
 
-/* Makes at least `missing` more free pages. */
-static ratp_status grow(ratp_cache *cache, struct pool *pool, uint64_t missing, struct error *err)
+static uint64_t free_pages(const struct pool *pool)
+{
+    return pool->pages - pool->used;
+}
+
+/* Makes at least `wanted` pages free. */
+static ratp_status grow(ratp_cache *cache, struct pool *pool, uint64_t wanted, struct error *err)
 {
     uint64_t bytes = pool->pages * pool->page_bytes;
     bytes = bytes < FIRST_BLOCK ? FIRST_BLOCK : bytes > LARGEST_BLOCK ? LARGEST_BLOCK : bytes;
     uint64_t block_pages = bytes / pool->page_bytes;
-    while (missing) {
-        if (missing > UINT32_MAX || missing * pool->page_bytes > cache->budget - cache->budget_used)
-            pool_trim(cache);
+    /* Other pools' empty blocks make room for this one; its own go too. */
+    if ((wanted - free_pages(pool)) * pool->page_bytes > cache->budget - cache->budget_used)
+        pool_trim(cache);
+    while (free_pages(pool) < wanted) {
+        uint64_t missing = wanted - free_pages(pool);
         uint64_t room = (cache->budget - cache->budget_used) / pool->page_bytes;
         if (room < missing)
             return cache_full(cache, pool, missing - room, err);
@@ -79,12 +86,13 @@ static ratp_status grow(ratp_cache *cache, struct pool *pool, uint64_t missing, 
         pages = pages > room ? room : pages;
         pages = pages > largest ? largest : pages;
         ratp_status status = add_block(cache, pool, pages, err);
-        /* A generous block may not fit where a tight one does. */
-        if (status == RATP_OUT_OF_MEMORY && pages > missing)
-            status = add_block(cache, pool, pages = missing, err);
+        /* A generous block may not fit where a tight one does, or several small ones. */
+        while (status == RATP_OUT_OF_MEMORY && pages > 1) {
+            pages = pages > missing ? missing : pages / 2;
+            status = add_block(cache, pool, pages, err);
+        }
         if (status)
             return status;
-        missing = missing > pages ? missing - pages : 0;
     }
     return RATP_OK;
 }
@@ -94,9 +102,8 @@ ratp_status pool_take(ratp_cache *cache, uint32_t store, uint32_t count, struct 
 {
     struct pool *pool = &cache->stores[store].pool;
     ratp_status status = list_reserve(to, (uint64_t)to->count + count, err);
-    uint64_t free_pages = pool->pages - pool->used;
-    if (!status && free_pages < count)
-        status = grow(cache, pool, count - free_pages, err);
+    if (!status && free_pages(pool) < count)
+        status = grow(cache, pool, count, err);
     if (status)
         return status;
     for (uint32_t i = 0; i < count; i++) {

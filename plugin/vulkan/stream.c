@@ -12,6 +12,12 @@ static const VkAccessFlags work_accesses =
     VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_READ_BIT |
     VK_ACCESS_TRANSFER_WRITE_BIT;
 
+/* In a host's command buffer other stages than ours may write and read too. */
+static VkPipelineStageFlags stages_of(const struct vk_stream *s)
+{
+    return s->attached ? VK_PIPELINE_STAGE_ALL_COMMANDS_BIT : work_stages;
+}
+
 static void barrier(struct vk_stream *s, VkPipelineStageFlags to, VkAccessFlags accesses)
 {
     VkMemoryBarrier memory = {
@@ -19,7 +25,7 @@ static void barrier(struct vk_stream *s, VkPipelineStageFlags to, VkAccessFlags 
         .srcAccessMask = work_writes,
         .dstAccessMask = accesses,
     };
-    s->device->vk.vkCmdPipelineBarrier(s->commands, work_stages, to, 0, 1, &memory, 0, NULL, 0,
+    s->device->vk.vkCmdPipelineBarrier(s->commands, stages_of(s), to, 0, 1, &memory, 0, NULL, 0,
                                        NULL);
 }
 
@@ -27,13 +33,13 @@ void vk_barrier(struct vk_stream *s)
 {
     if (!s->dirty)
         return;
-    barrier(s, work_stages, work_accesses);
+    barrier(s, stages_of(s), work_accesses);
     s->dirty = false;
 }
 
 void vk_stream_section(struct vk_stream *s)
 {
-    barrier(s, work_stages, work_accesses);
+    barrier(s, stages_of(s), work_accesses);
     s->dirty = false;
     s->bound = VK_NULL_HANDLE;
 }

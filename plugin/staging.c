@@ -29,7 +29,7 @@ static void copy_rows(const struct staged *item, unsigned char *packed, bool to_
     uint64_t row = (v->row_bytes + 3) / 4 * 4;
     bool whole = v->head_stride == row || v->want.heads == 1;
     uint64_t pieces = whole ? 1 : v->want.heads;
-    uint64_t bytes = v->want.heads == 1 ? v->row_bytes : whole ? row * v->want.heads : v->row_bytes;
+    uint64_t bytes = whole ? row * (v->want.heads - 1) + v->row_bytes : v->row_bytes;
     for (uint32_t b = 0; b < v->want.batch; b++)
         for (uint32_t t = 0; t < v->want.tokens; t++)
             for (uint64_t h = 0; h < pieces; h++) {

@@ -98,8 +98,8 @@ void load_queries(uint row, uint t, uint head0, uint heads, uint lane)
 
 // Where a team is among its keys: a run is as many of them as lie in one page.
 struct Run {
-    uvec2 k, v;           // rows of the first key
-    uint k_step, v_step;  // bytes to the next key's
+    uvec2 k, v; // rows of the first key
+    uint step;  // slots to the next key's
     uint keys;
     uint pos;
 };
@@ -119,8 +119,7 @@ Run find_run(Segment segment, uint key, uint end, uint kv_head)
     uint layer = segment.layered != 0 ? push.layer_offset : 0;
     run.k = plus(plus(plus(to_uvec2(base.k), layer), within, K_SLOT), kv_head, K_HEAD);
     run.v = plus(plus(plus(to_uvec2(base.v), layer), within, V_SLOT), kv_head, V_HEAD);
-    run.k_step = segment.slot_step * K_SLOT;
-    run.v_step = segment.slot_step * V_SLOT;
+    run.step = segment.slot_step;
     return run;
 }
 
@@ -134,7 +133,7 @@ void attend_keys(Run run, uint first, View view, Segment segment, uint view_inde
     uint t = view.pos0 + token;
     [[unroll]] for (uint j = 0; j < KEYS; j++) {
         uint n = min(first + j, run.keys - 1);
-        uvec2 k = plus(run.k, n, run.k_step);
+        uvec2 k = plus(run.k, n * run.step, K_SLOT);
         seen[j] = first + j < run.keys;
         if (segment.windowed != 0)
             seen[j] = seen[j] && segment_attends(view, segment, t, run.pos + n * segment.pos_step);
@@ -172,7 +171,7 @@ void attend_keys(Run run, uint first, View view, Segment segment, uint view_inde
         }
     }
     [[unroll]] for (uint j = 0; j < KEYS; j++) {
-        uvec2 v = plus(run.v, min(first + j, run.keys - 1), run.v_step);
+        uvec2 v = plus(run.v, min(first + j, run.keys - 1) * run.step, V_SLOT);
         [[unroll]] for (uint b = 0; b < V_BLOCKS; b++) {
             uint c = block_channel(b, lane);
             vec4 x, y;

@@ -78,7 +78,7 @@ struct merge_args {
 /* How the backend likes its work cut; read by the planner. */
 struct work_limits {
     uint32_t tile_tokens;   /* query tokens of a prompt tile, at least 1 */
-    uint32_t most_keys;     /* of a part of a prompt tile; 0: no bound */
+    uint32_t most_keys;     /* of a part of a tile; 0: no bound */
     uint32_t chunk_tokens;  /* tokens of a memory-scan chunk */
     uint32_t split_keys;    /* the fewest keys worth a split of their own */
     uint32_t target_groups; /* workgroups that fill the device */

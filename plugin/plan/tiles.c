@@ -43,7 +43,9 @@ static uint64_t split_size(uint64_t keys, const struct work_limits *limits)
 {
     uint64_t size = (keys * limits->head_blocks + limits->target_groups - 1) /
                     limits->target_groups;
-    return size > limits->split_keys ? size : limits->split_keys;
+    if (size < limits->split_keys)
+        size = limits->split_keys;
+    return limits->most_keys && size > limits->most_keys ? limits->most_keys : size;
 }
 
 static uint32_t split_count(uint64_t keys, uint64_t size)
@@ -77,8 +79,6 @@ void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_lim
         }
     }
     uint64_t tile_size = split_size(tile_total, limits);
-    if (limits->most_keys && tile_size > limits->most_keys)
-        tile_size = limits->most_keys;
     uint64_t single_size = split_size(single_total, limits);
 
     uint32_t tiles = 0, singles = 0, gathers = 0;

@@ -3,7 +3,7 @@
 # An object that the library forgets in a driver looks like the driver's leak:
 # the validation layer is what finds those.
 here=$(cd "$(dirname "$0")" && pwd)
-export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1
+export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:strict_string_checks=1:detect_stack_use_after_return=1
 export LSAN_OPTIONS="suppressions=$here/leaks.txt:print_suppressions=0"
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export LD_PRELOAD="$(gcc -print-file-name=libasan.so) $PWD/tests/sanitizers/libkeep_loaded.so"

@@ -1,0 +1,390 @@
+#include "api_calls.h"
+
+/* ---- Caches ---- */
+
+static struct ratp_rope *draw_rope(struct world *w, uint32_t head_size)
+{
+    struct ratp_rope r = {.struct_size = sizeof r};
+    float *factors = allocate(w, head_size / 2 * sizeof *factors);
+    for (uint32_t i = 0; i < head_size / 2; i++)
+        factors[i] = real(w, 1.5f);
+    r.style = (ratp_rope_style)number(w, take(w, RATP_ROPE_NONE, RATP_ROPE_INTERLEAVED));
+    r.size = number(w, chance(w, 30) ? 4 : 0);
+    r.theta = (double)real(w, chance(w, 30) ? 500 : 0);
+    r.scale = (double)real(w, chance(w, 30) ? 2 : 0);
+    r.factors = chance(w, 30) ? factors : NULL;
+    if (chance(w, 30)) {
+        r.yarn_factor = (double)real(w, 4);
+        r.yarn_context = number(w, 64);
+        r.yarn_beta_fast = (double)real(w, 0);
+        r.yarn_beta_slow = (double)real(w, 0);
+        r.yarn_attention = (double)real(w, 0);
+    }
+    return put(w, &r, sizeof r);
+}
+
+static struct ratp_geometry draw_geometry(struct world *w)
+{
+    struct ratp_geometry g = {.struct_size = sizeof g};
+    g.layers = number(w, take(w, 1, 3));
+    g.kv_heads = number(w, take(w, 1, 2));
+    g.query_heads = number(w, g.kv_heads * take(w, 1, 3));
+    g.head_size = 8 * take(w, 1, 3);
+    g.memory = chance(w, 60);
+    if (!g.memory && chance(w, 50))
+        g.value_size = 8 * take(w, 1, 3);
+    if (chance(w, 50))
+        g.rope = draw_rope(w, g.head_size);
+    g.head_size = number(w, g.head_size);
+    g.value_size = number(w, g.value_size);
+    g.scale = real(w, chance(w, 30) ? 0.3f : 0);
+    g.softcap = real(w, chance(w, 30) ? 5 : 0);
+    g.max_tokens = number(w, take(w, 40, 120));
+    if (chance(w, 20)) {
+        g.first_kv_head = number(w, take(w, 0, 2));
+        g.total_kv_heads = number(w, g.first_kv_head + g.kv_heads);
+    }
+    return g;
+}
+
+static void fill_defaults(struct ratp_geometry *g)
+{
+    if (!g->value_size)
+        g->value_size = g->head_size;
+    if (!g->max_tokens)
+        g->max_tokens = 1u << 20;
+}
+
+static void create_cache(struct world *w)
+{
+    struct slot *slot = free_slot(w, CACHE), *device = any_slot(w, DEVICE);
+    const struct slot *policy = any_slot(w, POLICY);
+    if (!slot || !device || slot > &w->slots[CACHE][2])
+        return;
+    struct ratp_geometry g = draw_geometry(w);
+    struct ratp_cache_params p = {.struct_size = sizeof p};
+    p.geometry = fault(w) ? NULL : put(w, &g, sizeof g);
+    if (policy && chance(w, 60)) {
+        p.policy = handle_of(w, policy);
+        if (policy->wild)
+            w->may |= 1u << RATP_INVALID_ARGUMENT | 1u << RATP_UNSUPPORTED;
+    }
+    if (chance(w, 15))
+        p.budget = 1 + ((uint64_t)take(w, 0, 255) << take(w, 0, 9));
+    p.page_slots = number(w, take(w, 0, 3) * 8);
+    p.k_dtype = (ratp_dtype)number(w, take(w, RATP_DTYPE_DEFAULT, RATP_BF16));
+    p.v_dtype = (ratp_dtype)number(w, take(w, RATP_DTYPE_DEFAULT, RATP_BF16));
+    p.retention = (ratp_retention)number(w, take(w, RATP_RETAIN_FULL, RATP_RETAIN_NEEDED));
+    void *params = put(w, &p, sizeof p);
+    ratp_device *first = handle_of(w, device);
+    ratp_cache *cache = (ratp_cache *)w;
+    w->may |= device->limited ? 1u << RATP_OUT_OF_MEMORY : 0;
+    if (called(w, "cache_create", ratp->cache_create(first, params, &cache), first)) {
+        REQUIRE(!cache);
+        return;
+    }
+    fill_defaults(&g);
+    *slot = (struct slot){.handle = cache, .parent = device, .geometry = g,
+                          .retention = p.retention, .limited = p.budget || device->limited};
+}
+
+void call_cache(struct world *w)
+{
+    struct slot *slot = any_slot(w, CACHE);
+    uint32_t way = take(w, 0, 3);
+    if (!slot || way <= 1) {
+        create_cache(w);
+        return;
+    }
+    ratp_cache *cache = handle_of(w, slot);
+    if (way == 2) {
+        called(w, "cache_stats", ratp->cache_stats(cache, room(w, sizeof(struct ratp_cache_stats))),
+               cache);
+        return;
+    }
+    w->may = has_children(w, slot) ? 1u << RATP_WRONG_STATE : 0;
+    destroyed(w, "cache_destroy", ratp->cache_destroy(&cache), &cache, slot);
+}
+
+/* ---- Sequences ---- */
+
+static void create_seq(struct world *w, struct slot *cache)
+{
+    struct slot *slot = free_slot(w, SEQ);
+    if (!slot)
+        return;
+    ratp_cache *first = handle_of(w, cache);
+    ratp_seq *seq = (ratp_seq *)w;
+    w->may = cache->limited ? 1u << RATP_OUT_OF_MEMORY | 1u << RATP_CACHE_FULL : 0;
+    if (called(w, "seq_create", ratp->seq_create(first, &seq), first)) {
+        REQUIRE(!seq);
+        return;
+    }
+    *slot = (struct slot){.handle = seq, .parent = cache, .max_tokens = cache->geometry.max_tokens};
+}
+
+static void ask_positions(struct world *w, const struct slot *slot)
+{
+    const struct slot *cache = slot->parent;
+    uint32_t layer = number(w, take(w, 0, cache->geometry.layers - 1));
+    uint32_t head = number(w, take(w, 0, cache->geometry.kv_heads - 1));
+    uint64_t capacity = take(w, 0, 150), count = UINT64_MAX;
+    uint32_t *positions = fault(w) ? NULL : allocate(w, capacity * sizeof *positions);
+    ratp_seq *seq = handle_of(w, slot);
+    if (called(w, "seq_positions", ratp->seq_positions(seq, layer, head, positions, capacity, &count),
+               seq))
+        return;
+    REQUIRE(count <= slot->length);
+    REQUIRE(cache->retention == RATP_RETAIN_NEEDED || count == slot->length);
+    for (uint64_t i = 0; i < count && i < capacity; i++)
+        REQUIRE(positions[i] < slot->length && (i == 0 || positions[i] > positions[i - 1]));
+}
+
+void call_seq(struct world *w)
+{
+    struct slot *slot = any_slot(w, SEQ), *cache = any_slot(w, CACHE);
+    uint32_t way = take(w, 0, 6);
+    if (!slot || way <= 2) {
+        if (cache)
+            create_seq(w, cache);
+        else
+            create_cache(w);
+    } else if (way <= 4) {
+        ask_positions(w, slot);
+    } else if (way == 5) {
+        ratp_seq *seq = handle_of(w, slot);
+        called(w, "seq_stats", ratp->seq_stats(seq, room(w, sizeof(struct ratp_seq_stats))), seq);
+    } else {
+        ratp_seq *seq = handle_of(w, slot);
+        w->may = slot->step ? 1u << RATP_WRONG_STATE : 0;
+        destroyed(w, "seq_destroy", ratp->seq_destroy(&seq), &seq, slot);
+    }
+}
+
+/* ---- Steps ---- */
+
+static uint32_t draw_tokens(struct world *w, const struct slot *seq)
+{
+    uint32_t n = chance(w, 50) ? 1 : take(w, 1, chance(w, 20) ? 24 : 8);
+    if (n > seq->max_tokens - seq->length)
+        w->may |= 1u << RATP_INVALID_ARGUMENT;
+    if (!fault(w))
+        return n;
+    /* Many tokens only where they are refused, for a long input takes long. */
+    n = wrong_number(w);
+    return n > seq->max_tokens - seq->length ? n : 0;
+}
+
+static void begin_step(struct world *w, struct slot *cache)
+{
+    struct slot *slot = free_slot(w, STEP), step = {.parent = cache};
+    ratp_seq *seqs[MAX_BATCH];
+    for (int i = 0; i < SLOTS && step.count < MAX_BATCH; i++) {
+        struct slot *seq = &w->slots[SEQ][i];
+        if (seq->handle && (seq->parent == cache || fault(w)) && (!step.count || chance(w, 60))) {
+            step.n_tokens[step.count] = draw_tokens(w, seq);
+            step.pages[step.count] = w->before.seqs[i].pages;
+            step.seqs[step.count++] = seq;
+        }
+    }
+    if (!slot || !step.count)
+        return;
+    for (uint32_t i = 0; i < step.count; i++) {
+        if (i && fault(w))
+            step.seqs[i] = step.seqs[0];
+        seqs[i] = handle_of(w, step.seqs[i]);
+        step.rows += step.n_tokens[i];
+    }
+    struct ratp_step_params p = {.struct_size = sizeof p};
+    p.count = fault(w) ? (chance(w, 50) ? 0 : 65537) : step.count;
+    p.seqs = fault(w) ? NULL : memcpy(allocate(w, sizeof seqs), seqs, step.count * sizeof *seqs);
+    p.n_tokens = fault(w) ? NULL : memcpy(allocate(w, sizeof step.n_tokens), step.n_tokens,
+                                          step.count * sizeof *step.n_tokens);
+    void *params = put(w, &p, sizeof p);
+    ratp_cache *first = handle_of(w, cache);
+    ratp_step *handle = (ratp_step *)w;
+    if (cache->step)
+        w->may |= 1u << RATP_WRONG_STATE;
+    if (cache->limited)
+        w->may |= 1u << RATP_CACHE_FULL | 1u << RATP_OUT_OF_MEMORY;
+    if (called(w, "step_begin", ratp->step_begin(first, params, &handle), first)) {
+        REQUIRE(!handle);
+        return;
+    }
+    step.handle = handle;
+    *slot = step;
+    cache->step = slot;
+    for (uint32_t i = 0; i < step.count; i++)
+        step.seqs[i]->step = slot;
+}
+
+static void attend(struct world *w, struct slot *slot, uint32_t layer)
+{
+    struct slot *cache = slot->parent, *device = cache->parent;
+    const struct ratp_geometry *g = &cache->geometry;
+    const struct shape of_q = {1, slot->rows, g->query_heads, g->head_size, false, false},
+                       of_k = {1, slot->rows, g->kv_heads, g->head_size, false, false},
+                       of_v = {1, slot->rows, g->kv_heads, g->value_size, false, false},
+                       of_out = {1, slot->rows, g->query_heads, g->value_size, false, false},
+                       of_lse = {1, slot->rows, g->query_heads, 1, true, false};
+    struct ratp_attend_io io = {.struct_size = sizeof io};
+    io.q = tensor(w, device, of_q);
+    io.k = tensor(w, device, of_k);
+    io.v = tensor(w, device, of_v);
+    if (!g->memory == fault(w))
+        io.f = tensor(w, device, of_k);
+    if (chance(w, 50))
+        io.o = tensor(w, device, of_out);
+    io.out = tensor(w, device, of_out);
+    if (chance(w, 50))
+        io.lse = tensor(w, device, of_lse);
+    const struct ratp_attend_io *params = fault(w) ? NULL : put(w, &io, sizeof io);
+    ratp_step *step = handle_of(w, slot);
+    layer = number(w, layer);
+    w->may |= slot->wild ? 1u << RATP_WRONG_STATE : 0;
+    w->may |= cache->limited ? 1u << RATP_OUT_OF_MEMORY : 0;
+    if (layer < 64 && slot->attended >> layer & 1)
+        w->may |= 1u << RATP_WRONG_STATE;
+    ratp_status status = called(w, "step_attend", ratp->step_attend(step, layer, params), step);
+    if (!status) {
+        REQUIRE(layer < g->layers && (layer >= 64 || !(slot->attended >> layer & 1)));
+        slot->attended |= layer < 64 ? (uint64_t)1 << layer : 0;
+    } else if (status != RATP_INVALID_ARGUMENT && status != RATP_WRONG_STATE) {
+        slot->wild = true;
+    }
+}
+
+static void step_gone(const struct slot *step)
+{
+    step->parent->step = NULL;
+    for (uint32_t i = 0; i < step->count; i++)
+        step->seqs[i]->step = NULL;
+}
+
+static void commit(struct world *w, struct slot *slot, bool complete)
+{
+    ratp_step *step = handle_of(w, slot);
+    w->may = !complete || slot->wild ? 1u << RATP_WRONG_STATE : 0;
+    if (slot->parent->limited)
+        w->may |= 1u << RATP_OUT_OF_MEMORY;
+    const struct slot was = *slot;
+    if (!destroyed(w, "step_commit", ratp->step_commit(&step), &step, slot))
+        return;
+    REQUIRE(complete);
+    for (uint32_t i = 0; i < was.count; i++)
+        was.seqs[i]->length += was.n_tokens[i];
+    step_gone(&was);
+}
+
+static void abort_step(struct world *w, struct slot *slot)
+{
+    ratp_step *step = handle_of(w, slot);
+    const struct slot was = *slot;
+    if (!destroyed(w, "step_abort", ratp->step_abort(&step), &step, slot))
+        return;
+    for (uint32_t i = 0; i < was.count; i++) {
+        struct ratp_seq_stats stats = {.struct_size = sizeof stats};
+        REQUIRE(ratp->seq_stats(was.seqs[i]->handle, &stats) == RATP_OK);
+        REQUIRE(stats.length == was.seqs[i]->length && stats.pages == was.pages[i]);
+    }
+    step_gone(&was);
+}
+
+void call_step(struct world *w)
+{
+    struct slot *slot = any_slot(w, STEP), *cache = any_slot(w, CACHE);
+    if (cache && (!slot || chance(w, 10))) {
+        begin_step(w, cache);
+        return;
+    }
+    if (!slot) {
+        create_cache(w);
+        return;
+    }
+    uint32_t layers = slot->parent->geometry.layers, next = 0;
+    while (next < 64 && slot->attended >> next & 1)
+        next++;
+    bool complete = next >= layers;
+    if (chance(w, 8))
+        abort_step(w, slot);
+    else if (complete || chance(w, 5))
+        commit(w, slot, complete);
+    else
+        attend(w, slot, chance(w, 30) && layers <= 64 ? take(w, 0, layers - 1) : next);
+}
+
+/* ---- Calls on a device ---- */
+
+void call_external(struct world *w)
+{
+    struct slot *device = any_slot(w, DEVICE);
+    if (!device)
+        return;
+    struct ratp_external p = {.struct_size = sizeof p};
+    p.batch = number(w, take(w, 0, 3));
+    p.query_tokens = number(w, take(w, 1, 5));
+    p.key_tokens = number(w, take(w, 1, 24));
+    p.kv_heads = number(w, take(w, 1, 2));
+    p.query_heads = number(w, p.kv_heads * take(w, 1, 3));
+    p.head_size = number(w, 8 * take(w, 1, 3));
+    p.value_size = number(w, chance(w, 50) ? 8 * take(w, 1, 3) : 0);
+    p.scale = real(w, chance(w, 30) ? 0.2f : 0);
+    p.softcap = real(w, chance(w, 30) ? 4 : 0);
+    p.causal = chance(w, 60);
+    p.first_position = number(w, take(w, 0, 30));
+    struct ratp_variant v = draw_variant(w);
+    if (chance(w, 50))
+        p.variant = put(w, &v, sizeof v);
+    uint32_t batch = p.batch ? p.batch : 1, value_size = p.value_size ? p.value_size : p.head_size;
+    const struct shape of_q = {batch, p.query_tokens, p.query_heads, p.head_size, false, false},
+                       of_k = {batch, p.key_tokens, p.kv_heads, p.head_size, false, false},
+                       of_v = {batch, p.key_tokens, p.kv_heads, value_size, false, false},
+                       of_out = {batch, p.query_tokens, p.query_heads, value_size, false, false},
+                       of_mask = {batch, p.query_tokens, p.query_heads, p.key_tokens, false, true},
+                       of_lse = {batch, p.query_tokens, p.query_heads, 1, true, false};
+    p.q = tensor(w, device, of_q);
+    p.k = tensor(w, device, of_k);
+    p.v = tensor(w, device, of_v);
+    if (chance(w, 40))
+        p.o = tensor(w, device, of_out);
+    if (chance(w, 40))
+        p.mask = tensor(w, device, of_mask);
+    p.out = tensor(w, device, of_out);
+    if (chance(w, 40))
+        p.lse = tensor(w, device, of_lse);
+    const struct ratp_external *params = fault(w) ? NULL : put(w, &p, sizeof p);
+    ratp_device *first = handle_of(w, device);
+    w->may |= device->limited ? 1u << RATP_OUT_OF_MEMORY : 0;
+    called(w, "attend_external", ratp->attend_external(first, params), first);
+}
+
+void call_merge(struct world *w)
+{
+    enum { MOST = 4 };
+    struct slot *device = any_slot(w, DEVICE);
+    if (!device)
+        return;
+    struct ratp_merge p = {.struct_size = sizeof p};
+    uint32_t parts = take(w, 1, MOST);
+    p.parts = fault(w) ? (chance(w, 50) ? 0 : 65) : parts;
+    p.tokens = number(w, take(w, 1, 6));
+    p.heads = number(w, take(w, 1, 3));
+    p.value_size = number(w, 8 * take(w, 1, 3));
+    const struct shape of_out = {1, p.tokens, p.heads, p.value_size, false, false},
+                       of_lse = {1, p.tokens, p.heads, 1, true, false};
+    const struct ratp_tensor **outs = allocate(w, parts * sizeof *outs);
+    const struct ratp_tensor **lses = allocate(w, parts * sizeof *lses);
+    for (uint32_t i = 0; i < parts; i++) {
+        outs[i] = tensor(w, device, of_out);
+        lses[i] = tensor(w, device, of_lse);
+    }
+    p.part_out = fault(w) ? NULL : outs;
+    p.part_lse = fault(w) ? NULL : lses;
+    p.out = tensor(w, device, of_out);
+    if (chance(w, 50))
+        p.lse = tensor(w, device, of_lse);
+    const struct ratp_merge *params = fault(w) ? NULL : put(w, &p, sizeof p);
+    ratp_device *first = handle_of(w, device);
+    w->may |= device->limited ? 1u << RATP_OUT_OF_MEMORY : 0;
+    called(w, "merge", ratp->merge(first, params), first);
+}

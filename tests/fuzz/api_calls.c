@@ -243,7 +243,7 @@ static void attend(struct world *w, struct slot *slot, uint32_t layer)
     layer = number(w, layer);
     w->may |= slot->wild ? 1u << RATP_WRONG_STATE : 0;
     w->may |= cache->limited ? 1u << RATP_OUT_OF_MEMORY : 0;
-    if (layer < 64 && slot->attended >> layer & 1)
+    if (layer >= 64 || slot->attended >> layer & 1) /* 64 are noted */
         w->may |= 1u << RATP_WRONG_STATE;
     ratp_status status = called(w, "step_attend", ratp->step_attend(step, layer, params), step);
     if (!status) {

@@ -36,6 +36,14 @@ static void keep_input(void)
     fprintf(stderr, "the input is in the file fuzz-failure, %zu bytes\n", current.size);
 }
 
+/* Called by the undefined-behaviour sanitizer. */
+__attribute__((visibility("default"))) void __ubsan_on_report(void);
+
+__attribute__((visibility("default"))) void __ubsan_on_report(void)
+{
+    keep_input();
+}
+
 static void die(int number)
 {
     signal(number, SIG_DFL);

@@ -185,6 +185,29 @@ static void test_gaps(void)
     CHECK_EQUAL(ratp->buffer_destroy(&out.buffer), RATP_OK);
 }
 
+/* A host's mask ends with its last key, be that in the middle of a word. The
+ * rest of the word, which a sanitizer would tell, is not read. */
+static void test_mask_end(void)
+{
+    enum { MASKS = 2, ODD_KEYS = 3, STRIDE = 8 };
+    uint16_t *mask = calloc(1, (MASKS - 1) * STRIDE + ODD_KEYS * sizeof *mask);
+    float q[MASKS][8] = {{0}}, k[ODD_KEYS][8] = {{0}}, v[ODD_KEYS][8] = {{1}, {2}, {4}};
+    float out[MASKS][8] = {{0}};
+    if (!CHECK(mask))
+        return;
+    mask[STRIDE / sizeof *mask + 2] = 0xfc00; /* -inf */
+    const struct ratp_tensor tq = host_tensor(q), tk = host_tensor(k), tv = host_tensor(v),
+                             to = host_tensor(out),
+                             tm = {.struct_size = sizeof tm, .host = mask, .dtype = RATP_F16,
+                                   .head_stride = STRIDE};
+    struct ratp_external p = {.struct_size = sizeof p, .query_tokens = 1, .key_tokens = ODD_KEYS,
+                              .query_heads = MASKS, .kv_heads = 1, .head_size = 8,
+                              .q = &tq, .k = &tk, .v = &tv, .mask = &tm, .out = &to};
+    CHECK_EQUAL(ratp->attend_external(device, &p), RATP_OK);
+    CHECK(fabsf(out[0][0] - 7.0f / 3) < 1e-5f && fabsf(out[1][0] - 1.5f) < 1e-5f);
+    free(mask);
+}
+
 static void test_refused(void)
 {
     struct ratp_tensor t = host_tensor(a.k), bf16 = t, half_row = t;
@@ -302,6 +325,7 @@ int main(int argc, char **argv)
     fill(&a.o[0][0][0][0], sizeof a.o);
     RUN(test_results);
     RUN(test_gaps);
+    RUN(test_mask_end);
     RUN(test_refused);
     RUN(test_merge);
     host_close();

@@ -20,6 +20,40 @@ static void attend_all(ratp_step *step)
         CHECK_EQUAL(ratp->step_attend(step, layer, &io), RATP_OK);
 }
 
+/* Three pages fit. Pages that a step gave back are counted once, whatever is asked for next. */
+static void test_budget(void)
+{
+    struct ratp_geometry geometry = {sizeof geometry, LAYERS, QUERY_HEADS, KV_HEADS, HEAD_SIZE,
+                                     .memory = 1};
+    struct ratp_cache_params params = {sizeof params, .geometry = &geometry, .budget = 53248};
+    struct ratp_cache_stats stats = {.struct_size = sizeof stats};
+    ratp_cache *cache = NULL;
+    CHECK_EQUAL(ratp->cache_create(device, &params, &cache), RATP_OK);
+    ratp_seq *seq = host_seq(cache);
+    for (uint32_t tokens = 1; tokens <= 500; tokens += 60) {
+        struct ratp_step_params p = {sizeof p, 1, &seq, &tokens};
+        ratp_step *step = NULL;
+        if (tokens > 192)
+            REFUSE(cache, ratp->step_begin(cache, &p, &step), RATP_CACHE_FULL, "the cache is full");
+        else
+            CHECK_EQUAL(ratp->step_begin(cache, &p, &step), RATP_OK);
+        CHECK_EQUAL(ratp->step_abort(&step), RATP_OK);
+        CHECK_EQUAL(ratp->cache_stats(cache, &stats), RATP_OK);
+        CHECK_EQUAL(stats.pages_used, 0);
+        CHECK(stats.pool_bytes + stats.state_bytes <= params.budget);
+    }
+    CHECK_EQUAL(ratp->seq_destroy(&seq), RATP_OK);
+    CHECK_EQUAL(ratp->cache_destroy(&cache), RATP_OK);
+
+    /* Eight GiB, where 32 bits would wrap to none. */
+    geometry = (struct ratp_geometry){.struct_size = sizeof geometry, .layers = 1,
+                                       .query_heads = 1024, .kv_heads = 1024, .head_size = 256};
+    params = (struct ratp_cache_params){sizeof params, .geometry = &geometry, .page_slots = 4096,
+                                        .k_dtype = RATP_F32, .v_dtype = RATP_F32};
+    REFUSE(device, ratp->cache_create(device, &params, &cache), RATP_INVALID_ARGUMENT,
+           "key/value heads takes 8589934592 bytes");
+}
+
 static void test_begin(void)
 {
     ratp_cache *cache = host_cache(), *other_cache = host_cache();
@@ -280,6 +314,7 @@ static void test_staging(void)
 int main(int argc, char **argv)
 {
     host_open(argc, argv);
+    RUN(test_budget);
     RUN(test_begin);
     RUN(test_sequences);
     RUN(test_order);

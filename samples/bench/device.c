@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define PATTERN_WORDS (1u << 18)
+#define COPY_RUNS 40u
 
 static bool open_reference(struct bench *b, struct problem *problem)
 {
@@ -138,7 +139,8 @@ static bool measure_host(struct bench *b, struct stopwatch *watch, struct proble
 bool device_measure_copy(struct bench *b, struct problem *problem)
 {
     struct stopwatch *watch;
-    if (!stopwatch_open(b->options.repeat, &watch, problem))
+    const uint32_t repeat = b->options.repeat < COPY_RUNS ? b->options.repeat : COPY_RUNS;
+    if (!stopwatch_open(repeat, &watch, problem))
         return false;
     const bool good =
         b->on_gpu ? measure_gpu(b, watch, problem) : measure_host(b, watch, problem);

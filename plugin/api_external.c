@@ -161,6 +161,8 @@ static ratp_status record(struct backend *b, struct stream *s, const struct laye
         .k = operand_of(&items[EXT_K], first).address,
         .v = operand_of(&items[EXT_V], first).address,
         .k_stride = items[EXT_K].batch_stride, .v_stride = items[EXT_V].batch_stride,
+        .k_slot = shape->k_slot, .k_head = shape->k_head,
+        .v_slot = shape->v_slot, .v_head = shape->v_head,
     };
     b->ops->limits(b, shape, &limits);
     plan_external(&plan, &cls, &blob, &source, &limits);
@@ -194,6 +196,7 @@ static ratp_status run(struct backend *b, const struct ratp_external *p,
         .softcap = p->softcap,
         .k_dtype = items[EXT_K].operand.dtype, .v_dtype = items[EXT_V].operand.dtype,
         .page_slots = p->key_tokens,
+        .view_strides = true,
         .k_slot = items[EXT_K].operand.token_stride, .k_head = items[EXT_K].operand.head_stride,
         .v_slot = items[EXT_V].operand.token_stride, .v_head = items[EXT_V].operand.head_stride,
     };

@@ -104,7 +104,7 @@ struct Run {
     uint pos;
 };
 
-Run find_run(Segment segment, uint key, uint end, uint kv_head)
+Run find_run(View view, Segment segment, uint key, uint end, uint kv_head)
 {
     Run run;
     uint slot = key_slot(segment, key);
@@ -117,8 +117,9 @@ Run find_run(Segment segment, uint key, uint end, uint kv_head)
     run.pos = key_pos(segment, key);
     Page base = Pages(plus(push.plan, push.pages)).at[segment.page0 + page];
     uint layer = segment.layered != 0 ? push.layer_offset : 0;
-    run.k = plus(plus(plus(to_uvec2(base.k), layer), within, K_SLOT), kv_head, K_HEAD);
-    run.v = plus(plus(plus(to_uvec2(base.v), layer), within, V_SLOT), kv_head, V_HEAD);
+    uvec2 strides = slot_strides(view), heads = head_strides(view);
+    run.k = plus(plus(plus(to_uvec2(base.k), layer), within, strides.x), kv_head, heads.x);
+    run.v = plus(plus(plus(to_uvec2(base.v), layer), within, strides.y), kv_head, heads.y);
     run.step = segment.slot_step;
     return run;
 }
@@ -131,9 +132,10 @@ void attend_keys(Run run, uint first, View view, Segment segment, uint view_inde
     float score[KEYS * HEADS];
     bool seen[KEYS];
     uint t = view.pos0 + token;
+    uvec2 strides = slot_strides(view);
     [[unroll]] for (uint j = 0; j < KEYS; j++) {
         uint n = min(first + j, run.keys - 1);
-        uvec2 k = plus(run.k, n * run.step, K_SLOT);
+        uvec2 k = plus(run.k, n * run.step, strides.x);
         seen[j] = first + j < run.keys;
         if (segment.windowed != 0)
             seen[j] = seen[j] && segment_attends(view, segment, t, run.pos + n * segment.pos_step);
@@ -171,7 +173,7 @@ void attend_keys(Run run, uint first, View view, Segment segment, uint view_inde
         }
     }
     [[unroll]] for (uint j = 0; j < KEYS; j++) {
-        uvec2 v = plus(run.v, min(first + j, run.keys - 1) * run.step, V_SLOT);
+        uvec2 v = plus(run.v, min(first + j, run.keys - 1) * run.step, strides.y);
         [[unroll]] for (uint b = 0; b < V_BLOCKS; b++) {
             uint c = block_channel(b, lane);
             vec4 x, y;
@@ -297,7 +299,7 @@ void main()
         uint length = range.y - range.x;
         uint key = range.x + min(from, length), end = range.x + min(to, length);
         while (key < end) {
-            Run run = find_run(segment, key, end, kv_head);
+            Run run = find_run(view, segment, key, end, kv_head);
             for (uint i = 0; i < run.keys; i += KEYS)
                 attend_keys(run, i, view, segment, tile.view, tile.token0, head0, heads, lane);
             key += run.keys;

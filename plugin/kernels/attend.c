@@ -37,10 +37,10 @@ void attend_kernel_init(struct attend_kernel *k, const struct attend_args *args,
         groups_of(shape->max_tokens, ROPE_FINE),
         float_bits(shape->scale),
         float_bits(shape->softcap),
-        shape->k_slot,
-        shape->v_slot,
-        shape->k_head,
-        shape->v_head,
+        shape->view_strides ? 0 : shape->k_slot,
+        shape->view_strides ? 0 : shape->v_slot,
+        shape->view_strides ? 0 : shape->k_head,
+        shape->view_strides ? 0 : shape->v_head,
     };
     for (uint32_t i = 0; i < ATTEND_CONSTANTS; i++)
         k->constants[i] = constants[i];

@@ -52,6 +52,7 @@ struct external_source {
     struct variant variant;
     uint64_t k, v; /* addresses of sequence 0 */
     uint64_t k_stride, v_stride; /* bytes to the next sequence */
+    uint32_t k_slot, k_head, v_slot, v_head; /* bytes to the next key, and head */
 };
 void plan_external(struct plan *plan, struct plan_class *cls, struct blob *blob,
                    const struct external_source *source, const struct work_limits *limits);

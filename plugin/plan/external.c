@@ -23,6 +23,10 @@ void plan_external(struct plan *plan, struct plan_class *cls, struct blob *blob,
         plan_view(&s, &view[b]);
         view[b].line_pages = 0; /* nothing is written */
         view[b].causal = source->causal;
+        view[b].k_slot = source->k_slot;
+        view[b].k_head = source->k_head;
+        view[b].v_slot = source->v_slot;
+        view[b].v_head = source->v_head;
         /* Keys may end before the last query's position, or after it. */
         if (!source->causal) {
             view[b].segments = 1;

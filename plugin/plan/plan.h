@@ -21,6 +21,8 @@ struct layer_shape {
     /* Strides inside a layered page, in bytes. */
     uint32_t page_slots;
     uint32_t k_slot, k_head, v_slot, v_head;
+    bool view_strides; /* attend_external: kernels take them from the views, because a host's
+                          change with every call, and a constant would be a new pipeline */
     /* Rotation; style RATP_ROPE_NONE: none. The table holds cos and sin pairs
      * of float32: coarse[p / ROPE_FINE][i], times the YaRN attention factor,
      * for all positions below max_tokens, and behind it fine[p % ROPE_FINE][i],
@@ -71,6 +73,7 @@ struct gpu_view {
     uint32_t ring_slots, ring_from;
     uint32_t line_page0, line_pages;   /* every token, at p - line_pos0 */
     uint32_t line_pos0, line_layered;
+    uint32_t k_slot, k_head, v_slot, v_head; /* where the shape has view_strides */
     struct gpu_segment segment[PLAN_SEGMENTS];
 };
 

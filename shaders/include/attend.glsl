@@ -22,7 +22,7 @@ layout(constant_id = 12) const uint ROPE_SIZE = 0;
 layout(constant_id = 13) const uint ROPE_ROWS = 1;
 layout(constant_id = 14) const float SCALE = 1.0;
 layout(constant_id = 15) const float SOFTCAP = 0.0;
-// Strides of the cache: those of a model do not change.
+// Strides of the cache: those of a model do not change. 0: the view has them.
 layout(constant_id = 16) const uint K_SLOT = 0;
 layout(constant_id = 17) const uint V_SLOT = 0;
 layout(constant_id = 18) const uint K_HEAD = 0;
@@ -63,15 +63,27 @@ View load_view(uint view)
     return Views(plus(push.plan, push.views)).at[view].view;
 }
 
+// Bytes from a slot to the next, and from a head, of K (x) and of V (y).
+uvec2 slot_strides(View view)
+{
+    return K_SLOT != 0 ? uvec2(K_SLOT, V_SLOT) : uvec2(view.k_slot, view.v_slot);
+}
+
+uvec2 head_strides(View view)
+{
+    return K_SLOT != 0 ? uvec2(K_HEAD, V_HEAD) : uvec2(view.k_head, view.v_head);
+}
+
 // The address of a key's row of K, and of V.
-void key_rows(Segment segment, uint key, uint kv_head, out uvec2 k, out uvec2 v)
+void key_rows(View view, Segment segment, uint key, uint kv_head, out uvec2 k, out uvec2 v)
 {
     uint slot = key_slot(segment, key);
     uint page = page_of(segment.page0, segment.pages, push.page_slots, slot);
     Page base = Pages(plus(push.plan, push.pages)).at[page];
     uint layer = segment.layered != 0 ? push.layer_offset : 0;
-    k = plus(plus(plus(to_uvec2(base.k), layer), slot, K_SLOT), kv_head, K_HEAD);
-    v = plus(plus(plus(to_uvec2(base.v), layer), slot, V_SLOT), kv_head, V_HEAD);
+    uvec2 strides = slot_strides(view), heads = head_strides(view);
+    k = plus(plus(plus(to_uvec2(base.k), layer), slot, strides.x), kv_head, heads.x);
+    v = plus(plus(plus(to_uvec2(base.v), layer), slot, strides.y), kv_head, heads.y);
 }
 
 // From the scaled product q . k to a logit. `token` counts within the view and

@@ -37,6 +37,7 @@ struct View {
     uint ring_slots, ring_from;
     uint line_page0, line_pages;
     uint line_pos0, line_layered;
+    uint k_slot, k_head, v_slot, v_head;
 };
 
 const uint PLAN_SEGMENTS = 4;

@@ -100,7 +100,7 @@ Key load_key(Work w, uint n)
         }
     }
     Segment segment = load_segment(w.tile.view, s);
-    key_rows(segment, i, w.kv_head, key.k, key.v);
+    key_rows(w.view, segment, i, w.kv_head, key.k, key.v);
     uint pos = key_pos(segment, i);
     key.index = pos;
     key.first = pos;

@@ -5,10 +5,11 @@
 enum {
     /* A chunk is walked by few invocations: short ones fill a GPU. They cost a
      * second pass over the tokens, which a CPU need not pay when one chunk has
-     * work for all its threads. */
+     * work for all its threads. Then it is as long as llvmpipe's 65535 loops of
+     * an invocation allow: memory_apply.comp runs up to a dozen a token. */
     CHUNK_TOKENS = 128,
     CHUNK_TOKENS_SOFTWARE = 1024,
-    CHUNK_TOKENS_WHOLE = 1 << 20,
+    CHUNK_TOKENS_WHOLE = 4096,
     SPLIT_KEYS = 128,
     SPLIT_KEYS_SOFTWARE = 512,
     GROUPS_A_UNIT = 8,

@@ -1,4 +1,4 @@
-/* Attention over very many keys: software devices bound how long a kernel's
+/* Attention over very many keys, and very long prompts: software devices bound how long a kernel's
  * loops may run, and the work must be cut before that. */
 #include "api_host.h"
 
@@ -80,11 +80,59 @@ static void test_token(void)
     attend(1, 600000, 8);
 }
 
+/* A prompt of ones through gates that are half open, into dilated tokens and
+ * window: what is kept soon is one, and so is what comes out. */
+static void test_memory(void)
+{
+    enum { TOKENS = 40000, SIZE = 64, ROW = KV * SIZE };
+    const struct ratp_geometry geometry = {.struct_size = sizeof geometry, .layers = 1,
+                                           .query_heads = KV, .kv_heads = KV,
+                                           .head_size = SIZE, .memory = 1};
+    const struct ratp_variant variant = {sizeof variant, RATP_DILATED, 64, 16, 0};
+    ratp_policy *policy = NULL;
+    CHECK_EQUAL(ratp->policy_create(instance, &policy), RATP_OK);
+    CHECK_EQUAL(ratp->policy_set(policy, (struct ratp_range){0}, (struct ratp_range){0}, &variant),
+                RATP_OK);
+    const struct ratp_cache_params params = {.struct_size = sizeof params, .geometry = &geometry,
+                                             .policy = policy,
+                                             .retention = RATP_RETAIN_NEEDED};
+    ratp_cache *cache = NULL;
+    float *ones = malloc(2 * (size_t)TOKENS * ROW * sizeof *ones), *zeros, *out;
+    CHECK_EQUAL(ratp->cache_create(device, &params, &cache), RATP_OK);
+    zeros = calloc((size_t)TOKENS * ROW, sizeof *zeros);
+    if (!CHECK(ones && zeros && cache))
+        return;
+    out = ones + (size_t)TOKENS * ROW;
+    for (size_t i = 0; i < (size_t)TOKENS * ROW; i++)
+        ones[i] = 1;
+    const struct ratp_tensor t1 = tensor(ones), t0 = tensor(zeros), to = tensor(out);
+    const struct ratp_attend_io io = {.struct_size = sizeof io, .q = &t0, .k = &t1, .v = &t1,
+                                      .f = &t0, .out = &to};
+    ratp_seq *seq = host_seq(cache);
+    const uint32_t tokens[2] = {TOKENS, 1};
+    for (int i = 0; i < 2; i++) {
+        ratp_step *step = host_step(cache, seq, tokens[i]);
+        CHECK_EQUAL(ratp->step_attend(step, 0, &io), RATP_OK);
+        CHECK_EQUAL(ratp->step_commit(&step), RATP_OK);
+        const float *last = out + (size_t)(tokens[i] - 1) * ROW;
+        float worst = 0;
+        for (uint32_t c = 0; c < ROW; c++)
+            worst = fabsf(last[c] - 1) > worst ? fabsf(last[c] - 1) : worst;
+        CHECK(worst < 1e-3f);
+    }
+    CHECK_EQUAL(ratp->seq_destroy(&seq), RATP_OK);
+    CHECK_EQUAL(ratp->cache_destroy(&cache), RATP_OK);
+    CHECK_EQUAL(ratp->policy_destroy(&policy), RATP_OK);
+    free(ones);
+    free(zeros);
+}
+
 int main(int argc, char **argv)
 {
     host_open(argc, argv);
     RUN(test_prompt);
     RUN(test_token);
+    RUN(test_memory);
     host_close();
     return check_result();
 }

@@ -50,7 +50,8 @@ struct ratp_vulkan_device {
 struct ratp_vulkan_buffer {
     size_t struct_size;
     /* Made with VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | SHADER_DEVICE_ADDRESS_BIT,
-     * bound to memory allocated with VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT. */
+     * bound to memory allocated with VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT.
+     * buffer_read also needs TRANSFER_SRC, buffer_write TRANSFER_DST usage. */
     VkBuffer buffer;
     uint64_t offset; /* where the ratp_buffer starts in it, a multiple of 4 */
     uint64_t size;

@@ -2,12 +2,20 @@
 // and written to every place that the view names. Without memory tokens do not
 // depend on each other, and the workgroups of z share a chunk's tokens.
 //
-// What happens now and then stands in loops that run once, not behind ifs:
-// drivers on the CPU run both sides of an if.
+// The tokens go in runs: what changes at the end of a page or of a row of the
+// coarse rotary table is looked up between runs, and a token that is kept ends
+// one. Drivers on the CPU run both sides of an if, and lavapipe ends every loop
+// of an invocation after 65535 passes in all: a token takes two at most.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
 #include "quad.glsl"
+
+// Places that the views of this dispatch write to.
+layout(constant_id = 17) const uint TARGETS = 7;
+const uint TO_LINE = 1;
+const uint TO_RING = 2;
+const uint TO_KEPT = 4;
 
 // Where tokens are written: the slots of a run of pages, one after the other.
 struct Line {
@@ -16,6 +24,11 @@ struct Line {
     uint left;  // slots that follow in the same page
     uvec2 k, v; // the slot's rows at the invocation's head and channel
 };
+
+Line line_of(uint page0, uint pages, bool layered, uint wrap)
+{
+    return Line(page0, pages, layered ? push.layer_offset : 0, wrap, 0, uvec2(0), uvec2(0));
+}
 
 void seek(inout Line line, uint slot, Place place)
 {
@@ -47,19 +60,32 @@ void write(Line line, Place place, Quad x[UNITS])
     }
 }
 
-void write_next(inout Line line, uint slot, Place place, Quad x[UNITS])
+void write_next(inout Line line, Place place, Quad x[UNITS])
 {
-    while (line.left == 0)
-        seek(line, line.wrap == 0 ? slot : slot % line.wrap, place);
     write(line, place, x);
     line.k = plus(line.k, K_SLOT);
     line.v = plus(line.v, V_SLOT);
-    line.left--;
 }
 
-bool is_kept(View view, uint p)
+// Tokens from p on until `line` starts or stops being written as it is now.
+uint line_run(inout Line line, uint p, uint first, Place place, out bool writes)
 {
-    return p < view.sinks || (view.dilation != 0 && (p + 1) % view.dilation == 0);
+    writes = line.pages != 0 && p >= first;
+    if (writes) {
+        seek(line, line.wrap == 0 ? p - first : p % line.wrap, place);
+        return line.left;
+    }
+    return line.pages == 0 ? 0xffffffffu : first - p;
+}
+
+// Tokens from p to the next one that is kept, itself counted.
+uint kept_run(View view, uint p)
+{
+    if (view.kept_pages == 0)
+        return 0xffffffffu;
+    if (p < view.sinks)
+        return 1;
+    return view.dilation == 0 ? 0xffffffffu : view.dilation - p % view.dilation;
 }
 
 void main()
@@ -87,61 +113,61 @@ void main()
         }
     }
 
-    uvec2 nowhere = uvec2(0);
-    Line all = Line(view.line_page0, view.line_pages,
-                    view.line_layered != 0 ? push.layer_offset : 0, 0, 0, nowhere, nowhere);
-    Line ring = Line(view.ring_page0, view.ring_pages, push.layer_offset, max(view.ring_slots, 1),
-                     0, nowhere, nowhere);
-    Line kept = Line(view.kept_page0, view.kept_pages, push.layer_offset, 0, 0, nowhere, nowhere);
+    Line all = line_of(view.line_page0, view.line_pages, view.line_layered != 0, 0);
+    Line ring = line_of(view.ring_page0, view.ring_pages, true, max(view.ring_slots, 1));
+    Line kept = line_of(view.kept_page0, view.kept_pages, true, 0);
     Inputs x = inputs_at(place, view.row0 + from);
+    Quad row[UNITS];
     vec4 coarse[SPAN];
-    bool turned = false;
-    for (uint i = from; i < to; i++) {
-        uint p = view.pos0 + i;
-        Quad row[UNITS];
-        [[unroll]] for (uint u = 0; u < UNITS; u++) {
-            take_token(state[u], place, x, u);
-            row[u] = state[u];
-        }
-        next_token(x);
-        if (ROPE_STYLE != ROPE_NONE) {
-            bool stale = !turned || p % ROPE_FINE == 0;
-            while (stale) {
+    uint i = from;
+    if (from < to)
+        do {
+            uint p = view.pos0 + i, run = to - i;
+            bool to_line = false, to_ring = false, to_kept = false;
+            if (ROPE_STYLE != ROPE_NONE) {
+                run = min(run, ROPE_FINE - p % ROPE_FINE);
                 [[unroll]] for (uint j = 0; j < SPAN; j++)
                     coarse[j] = rope_quad_coarse(rope, p, place.n + j);
-                stale = false;
             }
-            turned = true;
-            [[unroll]] for (uint j = 0; j < SPAN; j++) {
-                vec4 fine = rope_quad_fine(rope, p, place.n + j);
-                [[unroll]] for (uint h = 0; h < HEADS; h++)
-                    rope_quad(rope, coarse[j], fine, place.n + j, row[h * SPAN + j].ka,
-                              row[h * SPAN + j].kb);
+            if ((TARGETS & TO_LINE) != 0)
+                run = min(run, line_run(all, p, view.line_pos0, place, to_line));
+            if ((TARGETS & TO_RING) != 0)
+                run = min(run, line_run(ring, p, view.ring_from, place, to_ring));
+            if ((TARGETS & TO_KEPT) != 0) {
+                uint next = kept_run(view, p);
+                to_kept = next <= run;
+                run = min(run, next);
             }
-        }
-        bool wanted = view.line_pages != 0 && p >= view.line_pos0;
-        while (wanted) {
-            write_next(all, p - view.line_pos0, place, row);
-            wanted = false;
-        }
-        wanted = view.ring_pages != 0 && p >= view.ring_from;
-        while (wanted) {
-            write_next(ring, p, place, row);
-            wanted = false;
-        }
-        wanted = view.kept_pages != 0;
-        while (wanted && is_kept(view, p)) {
-            seek(kept, kept_index(p, view.sinks, max(view.dilation, 1)), place);
-            write(kept, place, row);
-            wanted = false;
-        }
-    }
 
-    bool last = F_IN != 0 && to == view.rows && present(to_uvec2(view.state_out));
-    while (last) {
+            uint end = i + run;
+            do {
+                [[unroll]] for (uint u = 0; u < UNITS; u++) {
+                    take_token(state[u], place, x, u);
+                    row[u] = state[u];
+                }
+                next_token(x);
+                if (ROPE_STYLE != ROPE_NONE)
+                    [[unroll]] for (uint j = 0; j < SPAN; j++) {
+                        vec4 fine = rope_quad_fine(rope, view.pos0 + i, place.n + j);
+                        [[unroll]] for (uint h = 0; h < HEADS; h++)
+                            rope_quad(rope, coarse[j], fine, place.n + j, row[h * SPAN + j].ka,
+                                      row[h * SPAN + j].kb);
+                    }
+                if (to_line)
+                    write_next(all, place, row);
+                if (to_ring)
+                    write_next(ring, place, row);
+                i++;
+            } while (i < end);
+
+            if (to_kept) {
+                seek(kept, kept_index(p + run - 1, view.sinks, max(view.dilation, 1)), place);
+                write(kept, place, row);
+            }
+        } while (i < to);
+
+    if (F_IN != 0 && to == view.rows && present(to_uvec2(view.state_out)))
         [[unroll]] for (uint u = 0; u < UNITS; u++)
             store_state(state_row(view.state_out, place.head0 + head_step(place, u)),
                         place.k + channel_step(place, u), state[u]);
-        last = false;
-    }
 }

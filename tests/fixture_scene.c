@@ -112,8 +112,9 @@ static void make_rope(struct scene *s)
     if (shape->rope_style == RATP_ROPE_NONE)
         return;
     shape->rope_size = s->rope.size;
-    shape->max_tokens = 4 * ROPE_FINE;
-    shape->rope_table = take(s, (4 + ROPE_FINE) * (uint64_t)shape->rope_size * sizeof(float));
+    shape->max_tokens = 48 * ROPE_FINE;
+    shape->rope_table = take(s, (shape->max_tokens / ROPE_FINE + ROPE_FINE) *
+                                  (uint64_t)shape->rope_size * sizeof(float));
 }
 
 static void fill_rope(struct scene *s)
@@ -123,8 +124,9 @@ static void fill_rope(struct scene *s)
         return;
     uint32_t pairs = shape->rope_size / 2;
     float *coarse = (float *)(void *)(s->image + shape->rope_table);
-    float *fine = coarse + (size_t)4 * pairs * 2;
-    for (uint32_t p = 0; p < ROPE_FINE + 4; p++)
+    uint32_t rows = shape->max_tokens / ROPE_FINE;
+    float *fine = coarse + (size_t)rows * pairs * 2;
+    for (uint32_t p = 0; p < ROPE_FINE + rows; p++)
         for (uint32_t i = 0; i < pairs; i++) {
             bool is_fine = p < ROPE_FINE;
             double position = is_fine ? p : (p - ROPE_FINE) * (double)ROPE_FINE;

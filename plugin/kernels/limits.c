@@ -5,11 +5,12 @@
 enum {
     /* A chunk is walked by few invocations: short ones fill a GPU. They cost a
      * second pass over the tokens, which a CPU need not pay when one chunk has
-     * work for all its threads. Then it is as long as llvmpipe's 65535 loops of
-     * an invocation allow: memory_apply.comp runs up to a dozen a token. */
+     * work for all its threads. Then it is as long as lavapipe's 65535 passes
+     * through the loops of an invocation allow: memory_apply.comp takes at
+     * most two a token. */
     CHUNK_TOKENS = 128,
     CHUNK_TOKENS_SOFTWARE = 1024,
-    CHUNK_TOKENS_WHOLE = 4096,
+    CHUNK_TOKENS_LONG = 32768,
     SPLIT_KEYS = 128,
     SPLIT_KEYS_SOFTWARE = 512,
     GROUPS_A_UNIT = 8,
@@ -20,7 +21,7 @@ static uint32_t chunk_tokens(const struct vk_caps *caps, const struct layer_shap
 {
     if (!caps->software)
         return CHUNK_TOKENS;
-    return memory_form(caps, shape).groups >= caps->compute_units ? CHUNK_TOKENS_WHOLE
+    return memory_form(caps, shape).groups >= caps->compute_units ? CHUNK_TOKENS_LONG
                                                                   : CHUNK_TOKENS_SOFTWARE;
 }
 

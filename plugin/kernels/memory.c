@@ -49,6 +49,22 @@ struct memory_form memory_form(const struct vk_caps *caps, const struct layer_sh
     return form;
 }
 
+/* As in memory_apply.comp: the places that some view writes to. */
+enum { TO_LINE = 1, TO_RING = 2, TO_KEPT = 4 };
+
+static uint32_t targets_of(const struct memory_args *args)
+{
+    const uint8_t *lists = args->plan->params->host;
+    if (!lists)
+        return TO_LINE | TO_RING | TO_KEPT;
+    const struct gpu_view *views = (const void *)(lists + args->cls->views.offset);
+    uint32_t targets = 0;
+    for (uint32_t i = 0; i < args->cls->views.count; i++)
+        targets |= (views[i].line_pages ? TO_LINE : 0u) | (views[i].ring_pages ? TO_RING : 0u) |
+                   (views[i].kept_pages ? TO_KEPT : 0u);
+    return targets;
+}
+
 void memory_kernel_init(struct memory_kernel *k, const struct memory_args *args,
                         const struct vk_shader *shader, const struct memory_form *form)
 {
@@ -71,6 +87,7 @@ void memory_kernel_init(struct memory_kernel *k, const struct memory_args *args,
         shape->v_head,
         form->heads,
         form->span,
+        targets_of(args),
         form->group_size,
     };
     for (uint32_t i = 0; i < MEMORY_CONSTANTS; i++)

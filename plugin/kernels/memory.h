@@ -4,7 +4,7 @@
 
 #include "items.h"
 
-enum { MEMORY_CONSTANTS = 18 };
+enum { MEMORY_CONSTANTS = 19 };
 
 /* As in shaders/include/memory.glsl. */
 struct memory_push {

@@ -7,7 +7,7 @@
 static const struct vk_shader shader = VK_SHADER(move, struct memory_push);
 
 /* Workgroups that share a move's positions. */
-enum { SLICES = 16 };
+enum { SLICES = 32 };
 
 ratp_status kernels_move(struct backend *b, struct stream *s, const struct memory_args *args,
                          struct error *err)

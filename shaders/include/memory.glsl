@@ -23,7 +23,8 @@ layout(constant_id = 13) const uint V_SLOT = 0;
 layout(constant_id = 14) const uint V_HEAD = 0;
 layout(constant_id = 15) const uint HEADS = 1; // key/value heads of an invocation
 layout(constant_id = 16) const uint SPAN = 1; // quads of a head of an invocation
-layout(local_size_x_id = 17) in;
+// 17: the kernel's own
+layout(local_size_x_id = 18) in;
 
 layout(push_constant, std430) uniform Push {
     uvec2 plan;

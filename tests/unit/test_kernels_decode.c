@@ -16,6 +16,9 @@ static void test_device(struct backend *vulkan, struct backend *reference)
     } sets[] = {
         {"memory", {.ops = FIXTURE_MEMORY}},
         {"memory, long", {.ops = FIXTURE_MEMORY, .max_tokens = 3000, .sequences = 2}},
+        {"memory, longest chunks",
+         {.ops = FIXTURE_MEMORY, .max_tokens = 40000, .sequences = 1, .kv_heads = 4,
+          .head_size = 64}},
         {"singles", {.ops = FIXTURE_SINGLES, .max_tokens = 1}},
         {"singles, long past",
          {.ops = FIXTURE_SINGLES, .max_tokens = 1, .max_past = 3000, .sequences = 2}},

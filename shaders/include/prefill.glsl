@@ -29,7 +29,8 @@ struct Work {
 
 Tile load_tile()
 {
-    return Tiles(plus(push.plan, push.items)).at[gl_WorkGroupID.y];
+    // The last tiles of a causal prompt have the most keys: they come first.
+    return Tiles(plus(push.plan, push.items)).at[gl_NumWorkGroups.y - 1 - gl_WorkGroupID.y];
 }
 
 // For the tile's tokens from number `token0` on, at most `tokens` of them.

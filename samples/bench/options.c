@@ -131,7 +131,7 @@ bool options_parse(int argc, char **argv, struct bench_options *out, bool *done,
     bool help = false, version = false, quick = false;
     uint64_t heads = 32, kv_heads = 8, head_size = 128, repeat = 20;
     struct words words = {
-        .variants = "dense,d4,d16,d16w256s4,streamw256s4",
+        .variants = "dense,d16,d16w256s4,streamw256s4",
         .batches = "1",
         .phases = "prefill,decode,external,scan",
         .retention = "needed",
@@ -144,7 +144,7 @@ bool options_parse(int argc, char **argv, struct bench_options *out, bool *done,
         {"--device", OPTION_TEXT, "NAME", &out->device, 0, 0,
          "part of its name, its number, software or reference"},
         {"--variants", OPTION_TEXT, "NAMES", &words.variants, 0, 0,
-         "separated by commas (dense,d4,d16,d16w256s4,streamw256s4)"},
+         "separated by commas (dense,d16,d16w256s4,streamw256s4)"},
         {"--phase", OPTION_TEXT, "NAMES", &words.phases, 0, 0,
          "separated by commas (prefill,decode,external,scan)"},
         {"--tokens", OPTION_TEXT, "LIST", &words.tokens, 0, 0,

@@ -1,5 +1,5 @@
-/* Preloaded into tests under the address sanitizer: libraries stay loaded, so
- * that the leak check, at the end, can still tell which driver a leak is of. */
+/* Preloaded into tests under a sanitizer: libraries stay loaded, so that it can
+ * still tell at the end which driver a leak or a race is of. */
 int dlclose(void *handle);
 
 __attribute__((visibility("default"))) int dlclose(void *handle)

@@ -89,7 +89,8 @@ struct ratp_vulkan_api {
      * of a queue family with compute. All operands must be buffers. Each attend
      * begins with a barrier that makes earlier shader and transfer writes
      * visible to it, and ends with one that makes its own visible to later
-     * shaders and transfers. Bound pipelines and push constants are disturbed.
+     * shaders and transfers (not to the host: a host that maps `out` adds its
+     * own barrier). Bound pipelines and push constants are disturbed.
      * Call it before the first attend, or again to change to another command
      * buffer. [one thread per cache] */
     ratp_status (*step_record)(ratp_step *step, VkCommandBuffer commands);
@@ -101,7 +102,9 @@ struct ratp_vulkan_api {
     ratp_status (*step_recorded)(ratp_step *step, struct ratp_vulkan_point done);
     /* For asynchronous hosts: what the attends after this call record waits for
      * `wait` before it runs, and `signal` is signalled when it is done. Either
-     * may be NULL. Everything is still one vkQueueSubmit, at step_commit.
+     * may be NULL. Everything is still one vkQueueSubmit, at step_commit. Not
+     * for recorded steps. The fifth step in flight on a cache waits in
+     * step_begin for the first: signal what that one waits for before.
      * [one thread per cache] */
     ratp_status (*step_sync)(ratp_step *step, const struct ratp_vulkan_point *wait,
                              const struct ratp_vulkan_point *signal);

@@ -290,6 +290,10 @@ ratp_status step_attach(ratp_step *step, struct stream *stream, struct error *er
         return fail(err, RATP_WRONG_STATE,
                     "%u layers were attended before step_record; record before the first attend",
                     step->attended_count);
+    if (step->stream && !step->attached)
+        return fail(err, RATP_WRONG_STATE,
+                    "step_sync was called before step_record; a recorded step waits and signals "
+                    "in the host's own submission");
     if (step->stream && step->stream != stream)
         b->ops->stream_drop(b, step->stream);
     step->stream = stream;

@@ -48,10 +48,13 @@ static uint64_t split_size(uint64_t keys, const struct work_limits *limits)
     return limits->most_keys && size > limits->most_keys ? limits->most_keys : size;
 }
 
-static uint32_t split_count(uint64_t keys, uint64_t size)
+/* `most_keys` is a bound that a driver sets, and goes before MAX_SPLITS. */
+static uint32_t split_count(uint64_t keys, uint64_t size, const struct work_limits *limits)
 {
     uint64_t splits = keys ? (keys - 1) / size + 1 : 1;
-    return splits < MAX_SPLITS ? (uint32_t)splits : MAX_SPLITS;
+    uint64_t least = limits->most_keys && keys ? (keys - 1) / limits->most_keys + 1 : 1;
+    uint64_t most = least > MAX_SPLITS ? least : MAX_SPLITS;
+    return (uint32_t)(splits < most ? splits : most);
 }
 
 void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_limits *limits,
@@ -86,7 +89,7 @@ void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_lim
         const struct gpu_view *view = &w.views[w.view];
         bool single = view->rows == 1;
         uint32_t splits = split_count(tile_keys(view, w.token0, w.tokens),
-                                      single ? single_size : tile_size);
+                                      single ? single_size : tile_size, limits);
         *(single ? &singles : &tiles) += splits;
         if (splits > 1)
             gathers += w.tokens;
@@ -108,7 +111,7 @@ void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_lim
         const struct gpu_view *view = &w.views[w.view];
         bool single = view->rows == 1;
         uint32_t splits = split_count(tile_keys(view, w.token0, w.tokens),
-                                      single ? single_size : tile_size);
+                                      single ? single_size : tile_size, limits);
         struct gpu_tile **at = single ? &one : &tile;
         for (uint32_t s = 0; s < splits; s++)
             *(*at)++ = (struct gpu_tile){w.view, w.token0, w.tokens, s, splits, *partials};

@@ -315,6 +315,15 @@ static void test_record(void)
     CHECK(good(device, ratp->device_wait(device)));
     CHECK(worst_difference(row) < 1e-3);
 
+    /* Points of step_sync would be lost in a recorded step. */
+    ratp_step *synced = begin(cache, seq, 1);
+    struct ratp_vulkan_point later = {timeline, timeline_value + 1};
+    VkCommandBuffer unused = begin_commands();
+    CHECK(good(synced, vulkan->step_sync(synced, NULL, &later)));
+    CHECK_EQUAL(vulkan->step_record(synced, unused), RATP_WRONG_STATE);
+    CHECK(good(synced, ratp->step_abort(&synced)));
+    submit_commands(unused);
+
     /* Host memory cannot be recorded, and what was not submitted can be dropped. */
     ratp_step *step = begin(cache, seq, 1);
     VkCommandBuffer commands = begin_commands();

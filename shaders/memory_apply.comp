@@ -1,5 +1,5 @@
 // New tokens into the cache: through the memory where there is one, turned,
-// and written to every place that the view names. Without memory tokens do not
+// and written to the places that the view names. Without memory tokens do not
 // depend on each other, and the workgroups of z share a chunk's tokens.
 //
 // The tokens go in runs: what changes at the end of a page or of a row of the
@@ -114,7 +114,9 @@ void main()
     }
 
     Line all = line_of(view.line_page0, view.line_pages, view.line_layered != 0, 0);
-    Line ring = line_of(view.ring_page0, view.ring_pages, true, max(view.ring_slots, 1));
+    // Where there is a line too, move.comp copies what the ring keeps of it.
+    Line ring = line_of(view.ring_page0, view.line_pages != 0 ? 0 : view.ring_pages, true,
+                        max(view.ring_slots, 1));
     Line kept = line_of(view.kept_page0, view.kept_pages, true, 0);
     Inputs x = inputs_at(place, view.row0 + from);
     Quad row[UNITS];

@@ -49,24 +49,31 @@ struct memory_form memory_form(const struct vk_caps *caps, const struct layer_sh
     return form;
 }
 
-/* As in memory_apply.comp: the places that some view writes to. */
-enum { TO_LINE = 1, TO_RING = 2, TO_KEPT = 4 };
+/* Where the views of a class write. The first three are as in memory_apply.comp;
+ * a view that has a line and a ring fills the ring from the line. */
+enum { TO_LINE = 1, TO_RING = 2, TO_KEPT = 4, FROM_LINE_TO_RING = 8 };
 
 static uint32_t targets_of(const struct memory_args *args)
 {
     const uint8_t *lists = args->plan->params->host;
     if (!lists)
-        return TO_LINE | TO_RING | TO_KEPT;
+        return TO_LINE | TO_RING | TO_KEPT | FROM_LINE_TO_RING;
     const struct gpu_view *views = (const void *)(lists + args->cls->views.offset);
     uint32_t targets = 0;
-    for (uint32_t i = 0; i < args->cls->views.count; i++)
-        targets |= (views[i].line_pages ? TO_LINE : 0u) | (views[i].ring_pages ? TO_RING : 0u) |
-                   (views[i].kept_pages ? TO_KEPT : 0u);
+    for (uint32_t i = 0; i < args->cls->views.count; i++) {
+        if (views[i].line_pages)
+            targets |= TO_LINE;
+        if (views[i].ring_pages)
+            targets |= views[i].line_pages ? FROM_LINE_TO_RING : TO_RING;
+        if (views[i].kept_pages)
+            targets |= TO_KEPT;
+    }
     return targets;
 }
 
 void memory_kernel_init(struct memory_kernel *k, const struct memory_args *args,
-                        const struct vk_shader *shader, const struct memory_form *form)
+                        const struct vk_shader *shader, const struct memory_form *form,
+                        uint32_t own)
 {
     const struct layer_shape *shape = args->shape;
     const uint32_t constants[MEMORY_CONSTANTS] = {
@@ -87,7 +94,7 @@ void memory_kernel_init(struct memory_kernel *k, const struct memory_args *args,
         shape->v_head,
         form->heads,
         form->span,
-        targets_of(args),
+        own,
         form->group_size,
     };
     for (uint32_t i = 0; i < MEMORY_CONSTANTS; i++)
@@ -125,7 +132,7 @@ static ratp_status scan(struct stream *s, const struct memory_args *args,
                         const struct memory_form *form, struct error *err)
 {
     struct memory_kernel k;
-    memory_kernel_init(&k, args, &local_shader, form);
+    memory_kernel_init(&k, args, &local_shader, form, 0);
     ratp_status status = items_dispatch(s, &k.items, args->plan->locals, sizeof(struct gpu_chunk),
                                         form->groups, 1, err);
     if (status)
@@ -150,16 +157,22 @@ ratp_status kernels_memory(struct backend *b, struct stream *s, const struct mem
         return fail(err, RATP_INTERNAL, "memory with head_size %u and value_size %u",
                     shape->head_size, shape->value_size);
     if (shape->memory && plan->locals.count > 0) {
-        ratp_status status = scan(s, args, &form, err);
-        if (status)
-            return status;
+        ratp_status scanned = scan(s, args, &form, err);
+        if (scanned)
+            return scanned;
     }
     if (!shape->memory && plan->chunks.count > 0) {
         slices = groups_of(plan->rows, plan->chunks.count * COPY_TOKENS);
         slices = slices < COPY_MAX_SLICES ? slices : COPY_MAX_SLICES;
     }
+    uint32_t targets = targets_of(args);
     struct memory_kernel apply;
-    memory_kernel_init(&apply, args, &apply_shader, &form);
-    return items_dispatch(s, &apply.items, plan->chunks, sizeof(struct gpu_chunk), form.groups,
-                          slices, err);
+    memory_kernel_init(&apply, args, &apply_shader, &form,
+                       targets & (TO_LINE | TO_RING | TO_KEPT));
+    ratp_status status = items_dispatch(s, &apply.items, plan->chunks, sizeof(struct gpu_chunk),
+                                        form.groups, slices, err);
+    if (status || !(targets & FROM_LINE_TO_RING))
+        return status;
+    vk_barrier(kernel_stream(s));
+    return memory_fill_rings(s, args, &form, err);
 }

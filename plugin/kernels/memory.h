@@ -32,8 +32,14 @@ struct memory_form {
 
 struct memory_form memory_form(const struct vk_caps *caps, const struct layer_shape *shape);
 
-/* `k` points into itself afterwards: it must not be copied. */
+/* `own` is the kernel's own constant. `k` points into itself afterwards: it
+ * must not be copied. */
 void memory_kernel_init(struct memory_kernel *k, const struct memory_args *args,
-                        const struct vk_shader *shader, const struct memory_form *form);
+                        const struct vk_shader *shader, const struct memory_form *form,
+                        uint32_t own);
+
+/* Copies to the rings what they keep of the views' lines; after a barrier. */
+ratp_status memory_fill_rings(struct stream *s, const struct memory_args *args,
+                              const struct memory_form *form, struct error *err);
 
 #endif

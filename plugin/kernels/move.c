@@ -1,4 +1,4 @@
-/* Slots of old rings to new ones. */
+/* Slots of old rings and of new tokens to rings. */
 #include "../dtype.h"
 #include "memory.h"
 
@@ -6,19 +6,32 @@
 
 static const struct vk_shader shader = VK_SHADER(move, struct memory_push);
 
-/* Workgroups that share a move's positions. */
+/* Workgroups that share an item's positions. */
 enum { SLICES = 32 };
 
-ratp_status kernels_move(struct backend *b, struct stream *s, const struct memory_args *args,
-                         struct error *err)
+static ratp_status copy_slots(struct stream *s, const struct memory_args *args,
+                              const struct memory_form *form, bool from_line,
+                              struct plan_list list, uint32_t item_size, struct error *err)
 {
     const struct layer_shape *shape = args->shape;
     uint32_t words = (uint32_t)(shape->head_size * dtype_size(shape->k_dtype) +
                                 shape->value_size * dtype_size(shape->v_dtype)) /
                      4;
-    struct memory_form form = memory_form(vk_device_caps(kernel_device(b)), shape);
     struct memory_kernel k;
-    memory_kernel_init(&k, args, &shader, &form);
-    return items_dispatch(s, &k.items, args->cls->moves, sizeof(struct gpu_move),
-                          groups_of(shape->kv_heads * words, form.group_size), SLICES, err);
+    memory_kernel_init(&k, args, &shader, form, from_line);
+    return items_dispatch(s, &k.items, list, item_size,
+                          groups_of(shape->kv_heads * words, form->group_size), SLICES, err);
+}
+
+ratp_status kernels_move(struct backend *b, struct stream *s, const struct memory_args *args,
+                         struct error *err)
+{
+    struct memory_form form = memory_form(vk_device_caps(kernel_device(b)), args->shape);
+    return copy_slots(s, args, &form, false, args->cls->moves, sizeof(struct gpu_move), err);
+}
+
+ratp_status memory_fill_rings(struct stream *s, const struct memory_args *args,
+                              const struct memory_form *form, struct error *err)
+{
+    return copy_slots(s, args, form, true, args->cls->views, sizeof(struct gpu_view), err);
 }

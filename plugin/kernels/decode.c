@@ -4,6 +4,7 @@
 #include <vulkan/vulkan_core.h>
 
 #include "decode_add.spv.h"
+#include "decode_add_wide.spv.h"
 #include "decode_shared.spv.h"
 #include "decode_shuffle.spv.h"
 
@@ -12,6 +13,9 @@ static const struct vk_shader shared_shader = {"decode_shared", decode_shared_sp
                                                sizeof(struct attend_push), false};
 static const struct vk_shader add_shader = {"decode_add", decode_add_spv, sizeof decode_add_spv,
                                             sizeof(struct attend_push), true};
+static const struct vk_shader wide_shader = {"decode_add_wide", decode_add_wide_spv,
+                                             sizeof decode_add_wide_spv,
+                                             sizeof(struct attend_push), true};
 static const struct vk_shader shuffle_shader = {"decode_shuffle", decode_shuffle_spv,
                                                 sizeof decode_shuffle_spv,
                                                 sizeof(struct attend_push), true};
@@ -42,10 +46,12 @@ struct decode_form decode_form(const struct vk_caps *caps, const struct layer_sh
         .teams = 1,
         .keys = caps->software ? KEYS_SOFTWARE : KEYS,
     };
+    /* A cache's rows lie at multiples of 16; a host's own only at multiples of 4. */
+    bool wide = caps->software && caps->int64 && !shape->view_strides;
     uint32_t operations = caps->full_subgroups ? caps->subgroup_operations : 0;
     if (form.lanes >= subgroup && (operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT)) {
-        form.shader = &add_shader;
-        form.name = "a subgroup for each key";
+        form.shader = wide ? &wide_shader : &add_shader;
+        form.name = wide ? "a subgroup for each key, 64-bit loads" : "a subgroup for each key";
         form.reason = "";
         form.lanes = subgroup;
     } else if (operations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT) {

@@ -155,6 +155,7 @@ static void query_features(const struct vk_calls *calls, struct vk_physical *p,
         why_not(p, "lacks the feature bufferDeviceAddress");
     if (!v12.timelineSemaphore)
         why_not(p, "lacks the feature timelineSemaphore");
+    p->caps.int64 = features.features.shaderInt64;
     p->caps.storage_16bit = v11.storageBuffer16BitAccess;
     p->caps.float16 = v12.shaderFloat16;
     p->caps.subgroup_size_control = subgroup.subgroupSizeControl;
@@ -278,9 +279,12 @@ bool vk_physical_restrict(struct vk_physical *p, const struct ratp_vulkan_device
                           const char **missing)
 {
     bool address = false, timeline = false, storage = false, float16 = false, dot = false;
-    bool size_control = false, full = false;
+    bool size_control = false, full = false, int64 = false;
     for (const VkBaseInStructure *s = (const VkBaseInStructure *)host->features; s; s = s->pNext) {
         switch (s->sType) {
+        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2:
+            int64 |= ((const VkPhysicalDeviceFeatures2 *)s)->features.shaderInt64;
+            break;
         case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES:
             storage |= ((const VkPhysicalDeviceVulkan11Features *)s)->storageBuffer16BitAccess;
             break;
@@ -325,6 +329,7 @@ bool vk_physical_restrict(struct vk_physical *p, const struct ratp_vulkan_device
         *missing = address ? "timelineSemaphore" : "bufferDeviceAddress";
         return false;
     }
+    p->caps.int64 &= int64;
     p->caps.storage_16bit &= storage;
     p->caps.float16 &= float16;
     p->caps.integer_dot &= dot;
@@ -350,7 +355,8 @@ static void chain(struct vk_enabled *e, void *feature)
 void vk_enabled_fill(struct vk_enabled *e, const struct vk_physical *p)
 {
     *e = (struct vk_enabled){
-        .features.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+        .features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                     .features.shaderInt64 = p->caps.int64},
         .address = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_BUFFER_DEVICE_ADDRESS_FEATURES,
                     .bufferDeviceAddress = VK_TRUE},
         .timeline = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES,

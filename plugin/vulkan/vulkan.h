@@ -50,7 +50,7 @@ struct vk_caps {
     uint32_t subgroup_operations;          /* VkSubgroupFeatureFlags, for compute */
     bool subgroup_size_control;
     bool full_subgroups; /* a shader may count on full subgroups of subgroup_size */
-    bool storage_16bit, float16, integer_dot;
+    bool storage_16bit, float16, int64, integer_dot;
     bool cooperative_matrix;
     uint32_t shared_bytes;                 /* maxComputeSharedMemorySize */
     uint32_t max_invocations;              /* in a workgroup */

@@ -232,6 +232,7 @@ static void choose_features(struct gpu *gpu, const char *const *wanted)
     gpu->features = (VkPhysicalDeviceFeatures2){
         .sType = has.sType,
         .pNext = &gpu->features11,
+        .features.shaderInt64 = has.features.shaderInt64,
     };
 
     VkExtensionProperties extensions[512];

@@ -6,6 +6,9 @@
 
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
+#ifdef WIDE
+#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
+#endif
 
 // The values of ratp_dtype; 0 stands for an absent operand.
 const uint F32 = 1;
@@ -80,9 +83,28 @@ uint pack_f16(vec2 x)
     return round_f16(x.x) | (round_f16(x.y) << 16);
 }
 
+#ifdef WIDE
+// As unpackHalf2x16, which lavapipe does one number at a time.
+vec2 unpack_f16(uint word)
+{
+    uvec2 half_bits = uvec2(word, word >> 16);
+    uvec2 size = (half_bits & 0x7fffu) << 13;
+    vec2 normal = uintBitsToFloat(size + 0x38000000u);
+    // Subnormal: 2^-14 (m / 1024), read above as 2^-15 (1 + m / 1024).
+    vec2 x = mix(normal, 2 * normal - 6.103515625e-05, lessThan(size, uvec2(0x00800000u)));
+    uvec2 infinite = mix(uvec2(0), uvec2(0x7f800000u), greaterThanEqual(size, uvec2(0x0f800000u)));
+    return uintBitsToFloat(floatBitsToUint(x) | infinite | ((half_bits & 0x8000u) << 16));
+}
+#else
+vec2 unpack_f16(uint word)
+{
+    return unpackHalf2x16(word);
+}
+#endif
+
 vec2 unpack16(uint word, uint type)
 {
-    return type == F16 ? unpackHalf2x16(word) : unpack_bf16(word);
+    return type == F16 ? unpack_f16(word) : unpack_bf16(word);
 }
 
 uint pack16(vec2 x, uint type)
@@ -111,15 +133,32 @@ void store2(uvec2 row, uint type, uint c, vec2 x)
     }
 }
 
+#ifdef WIDE
+// A CPU loads 64 bits of an invocation as fast as 32. The address must be a
+// multiple of 8.
+layout(buffer_reference, std430, buffer_reference_align = 8) readonly buffer Longs { u64vec2 at; };
+
+uvec4 load_words4(uvec2 address)
+{
+    u64vec2 pair = Longs(address).at;
+    return uvec4(unpackUint2x32(pair.x), unpackUint2x32(pair.y));
+}
+#else
+uvec4 load_words4(uvec2 address)
+{
+    return Words4(address).at;
+}
+#endif
+
 // Channels c ... c + 7, c a multiple of 8.
 void load8(uvec2 row, uint type, uint c, out vec4 a, out vec4 b)
 {
     if (type == F32) {
         uvec2 from = plus(row, c * 4);
-        a = uintBitsToFloat(Words4(from).at);
-        b = uintBitsToFloat(Words4(plus(from, 16)).at);
+        a = uintBitsToFloat(load_words4(from));
+        b = uintBitsToFloat(load_words4(plus(from, 16)));
     } else {
-        uvec4 w = Words4(plus(row, c * 2)).at;
+        uvec4 w = load_words4(plus(row, c * 2));
         a = vec4(unpack16(w.x, type), unpack16(w.y, type));
         b = vec4(unpack16(w.z, type), unpack16(w.w, type));
     }

@@ -34,7 +34,8 @@ struct memory_form memory_form(const struct vk_caps *caps, const struct layer_sh
 {
     uint32_t size = shape->head_size > shape->value_size ? shape->head_size : shape->value_size;
     uint32_t quads = size / 4, wanted = 2 * caps->compute_units;
-    struct memory_form form = {.heads = 1, .span = 1, .group_size = GROUP_SIZE};
+    struct memory_form form = {
+        .heads = 1, .span = 1, .group_size = GROUP_SIZE, .software = caps->software};
     if (caps->software) {
         form.group_size = caps->subgroup_size;
         form.heads = SOFTWARE_HEADS;
@@ -96,6 +97,7 @@ void memory_kernel_init(struct memory_kernel *k, const struct memory_args *args,
         form->span,
         own,
         form->group_size,
+        form->software,
     };
     for (uint32_t i = 0; i < MEMORY_CONSTANTS; i++)
         k->constants[i] = constants[i];

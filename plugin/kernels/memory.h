@@ -4,7 +4,7 @@
 
 #include "items.h"
 
-enum { MEMORY_CONSTANTS = 19 };
+enum { MEMORY_CONSTANTS = 20 };
 
 /* As in shaders/include/memory.glsl. */
 struct memory_push {
@@ -28,6 +28,7 @@ struct memory_form {
     uint32_t span;       /* quads of each */
     uint32_t group_size; /* invocations of a workgroup */
     uint32_t groups;     /* workgroups of a chunk */
+    bool software;
 };
 
 struct memory_form memory_form(const struct vk_caps *caps, const struct layer_shape *shape);

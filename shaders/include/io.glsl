@@ -7,6 +7,7 @@
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #ifdef WIDE
+#define HALF_BY_HAND true
 #extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
 #endif
 
@@ -83,10 +84,16 @@ uint pack_f16(vec2 x)
     return round_f16(x.x) | (round_f16(x.y) << 16);
 }
 
-#ifdef WIDE
-// As unpackHalf2x16, which lavapipe does one number at a time.
+// lavapipe's unpackHalf2x16 takes one number at a time: kernels that run there
+// set this to a constant that says so.
+#ifndef HALF_BY_HAND
+#define HALF_BY_HAND false
+#endif
+
 vec2 unpack_f16(uint word)
 {
+    if (!HALF_BY_HAND)
+        return unpackHalf2x16(word);
     uvec2 half_bits = uvec2(word, word >> 16);
     uvec2 size = (half_bits & 0x7fffu) << 13;
     vec2 normal = uintBitsToFloat(size + 0x38000000u);
@@ -95,12 +102,6 @@ vec2 unpack_f16(uint word)
     uvec2 infinite = mix(uvec2(0), uvec2(0x7f800000u), greaterThanEqual(size, uvec2(0x0f800000u)));
     return uintBitsToFloat(floatBitsToUint(x) | infinite | ((half_bits & 0x8000u) << 16));
 }
-#else
-vec2 unpack_f16(uint word)
-{
-    return unpackHalf2x16(word);
-}
-#endif
 
 vec2 unpack16(uint word, uint type)
 {

@@ -3,6 +3,9 @@
 #ifndef MEMORY_GLSL
 #define MEMORY_GLSL
 
+layout(constant_id = 19) const bool SOFTWARE = false; // a device on the CPU
+#define HALF_BY_HAND SOFTWARE
+
 #include "plan.glsl"
 #include "rope.glsl"
 

@@ -9,7 +9,8 @@ case ${RATPLUS_SANITIZER:-address} in
     address) runtime=libasan.so ;;
     thread) runtime=libtsan.so ;;
 esac
-export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1
+# A size that no machine has is refused with a status, which malloc must allow.
+export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1:allocator_may_return_null=1
 export LSAN_OPTIONS="suppressions=$here/leaks.txt:print_suppressions=0"
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export TSAN_OPTIONS="suppressions=$here/races.txt"

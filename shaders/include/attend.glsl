@@ -3,6 +3,15 @@
 #ifndef ATTEND_GLSL
 #define ATTEND_GLSL
 
+// Strides of the cache: those of a model do not change. 0: the view has them.
+layout(constant_id = 16) const uint K_SLOT = 0;
+layout(constant_id = 17) const uint V_SLOT = 0;
+layout(constant_id = 18) const uint K_HEAD = 0;
+layout(constant_id = 19) const uint V_HEAD = 0;
+
+// Rows of the cache are whole blocks of 8 channels; a host's own may lie anywhere.
+#define ALIGNED16 (K_SLOT != 0)
+
 #include "plan.glsl"
 #include "rope.glsl"
 
@@ -22,12 +31,7 @@ layout(constant_id = 12) const uint ROPE_SIZE = 0;
 layout(constant_id = 13) const uint ROPE_ROWS = 1;
 layout(constant_id = 14) const float SCALE = 1.0;
 layout(constant_id = 15) const float SOFTCAP = 0.0;
-// Strides of the cache: those of a model do not change. 0: the view has them.
-layout(constant_id = 16) const uint K_SLOT = 0;
-layout(constant_id = 17) const uint V_SLOT = 0;
-layout(constant_id = 18) const uint K_HEAD = 0;
-layout(constant_id = 19) const uint V_HEAD = 0;
-// From 20 on: the kernel's own.
+// 16 to 19 stand above; from 20 on: the kernel's own.
 
 layout(push_constant, std430) uniform Push {
     uvec2 plan;

@@ -145,8 +145,18 @@ uvec4 load_words4(uvec2 address)
     return uvec4(unpackUint2x32(pair.x), unpackUint2x32(pair.y));
 }
 #else
+// Kernels whose load8 addresses are multiples of 16 set this to a constant that
+// says so: NVIDIA's GPUs load 16 bytes at once only then.
+#ifndef ALIGNED16
+#define ALIGNED16 false
+#endif
+
+layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Words4Aligned { uvec4 at; };
+
 uvec4 load_words4(uvec2 address)
 {
+    if (ALIGNED16)
+        return Words4Aligned(address).at;
     return Words4(address).at;
 }
 #endif

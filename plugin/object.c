@@ -24,7 +24,7 @@ void object_fini(struct object *o)
     pthread_mutex_destroy(&o->lock);
 }
 
-const char *object_name(enum object_kind kind)
+static const char *object_name(enum object_kind kind)
 {
     switch (kind) {
     case OBJECT_INSTANCE: return "instance";

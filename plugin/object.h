@@ -29,8 +29,6 @@ struct object {
 
 void object_init(struct object *o, enum object_kind kind);
 void object_fini(struct object *o); /* marks it dead */
-/* "instance", "device", ...: for messages. */
-const char *object_name(enum object_kind kind);
 /* Whether `handle` is an object of that kind; any non-NULL pointer to 4
  * readable bytes will do. */
 bool object_is(const void *handle, enum object_kind kind);

@@ -49,14 +49,6 @@ static bool is_staged(const struct staged *item)
     return item->view.want.tokens > 0 && item->view.host;
 }
 
-bool staging_needed(const struct staged *items, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        if (is_staged(&items[i]))
-            return true;
-    return false;
-}
-
 static ratp_status grow(struct backend *b, struct mem *m, uint64_t size, enum mem_kind kind,
                         const char *name, struct error *err)
 {

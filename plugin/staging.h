@@ -19,9 +19,6 @@ struct staged {
     uint64_t offset; /* of host memory's copy, in upload or readback */
 };
 
-/* Whether a call must wait and copy results. */
-bool staging_needed(const struct staged *items, uint32_t count);
-
 /* Fills the operands; *out is NULL when nothing is in host memory. */
 ratp_status staging_take(ratp_device *device, struct staged *items, uint32_t count,
                          struct staging **out, struct error *err);

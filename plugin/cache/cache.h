@@ -165,10 +165,8 @@ void step_cancel(ratp_step *step);
 /* Takes `count` pages with one reference each; all or none. */
 ratp_status pool_take(ratp_cache *cache, uint32_t store, uint32_t count, struct page_list *to,
                       struct error *err);
-void page_release(struct pool *pool, struct page *page);
 /* Releases the pages from index `from` on. */
 void page_list_cut(struct pool *pool, struct page_list *list, uint32_t from);
-void pool_free(ratp_cache *cache, struct pool *pool);
 /* Gives empty blocks of all pools back to the device. */
 void pool_trim(ratp_cache *cache);
 

@@ -117,7 +117,7 @@ ratp_status pool_take(ratp_cache *cache, uint32_t store, uint32_t count, struct 
     return RATP_OK;
 }
 
-void page_release(struct pool *pool, struct page *page)
+static void page_release(struct pool *pool, struct page *page)
 {
     if (--page->refs)
         return;
@@ -149,7 +149,7 @@ static void drop_free_pages(struct pool *pool)
     }
 }
 
-void pool_free(ratp_cache *cache, struct pool *pool)
+static void free_empty_blocks(ratp_cache *cache, struct pool *pool)
 {
     drop_free_pages(pool);
     for (struct block **link = &pool->blocks; *link;) {
@@ -169,5 +169,5 @@ void pool_free(ratp_cache *cache, struct pool *pool)
 void pool_trim(ratp_cache *cache)
 {
     for (uint32_t s = 0; s < cache->store_count; s++)
-        pool_free(cache, &cache->stores[s].pool);
+        free_empty_blocks(cache, &cache->stores[s].pool);
 }

@@ -77,10 +77,6 @@ struct gpu_view {
     struct gpu_segment segment[PLAN_SEGMENTS];
 };
 
-/* The kept index of position p: p itself below `sinks`; else, when
- * (p + 1) % dilation == 0, sinks + (p + 1) / dilation - 1 - sinks / dilation
- * (dilated positions below `sinks` are counted once, as sinks). */
-
 /* Query tokens [token0, token0 + tokens) of a view over part `split` of
  * `splits` equal parts of their keys, the view's segments counted as one run
  * (each cut to the keys that the tile can see). splits 1: written to `out`;
@@ -165,7 +161,9 @@ void segment_range(const struct gpu_view *view, const struct gpu_segment *segmen
 bool segment_attends(const struct gpu_view *view, const struct gpu_segment *segment, uint32_t t,
                      uint32_t pos);
 
-/* The kept index of position p; only for sinks and dilated positions. */
+/* The kept index of position p, which is a sink or dilated: p itself below
+ * `sinks`, else sinks + (p + 1) / dilation - 1 - sinks / dilation (dilated
+ * positions below `sinks` are counted once, as sinks). */
 uint32_t kept_index(uint32_t p, uint32_t sinks, uint32_t dilation);
 
 #endif

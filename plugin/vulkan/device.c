@@ -267,11 +267,6 @@ void vk_device_info(const struct vk_device *d, struct ratp_device_info *info)
     *info = d->physical.info;
 }
 
-const struct log *vk_device_log(const struct vk_device *d)
-{
-    return &d->log;
-}
-
 void vk_device_handles(const struct vk_device *d, struct ratp_vulkan_device *out)
 {
     *out = (struct ratp_vulkan_device){

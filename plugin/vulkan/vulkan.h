@@ -79,7 +79,6 @@ ratp_status vk_device_open(struct vk_instance *instance, uint32_t index, uint64_
 /* Waits for all work, then frees everything. */
 void vk_device_close(struct vk_device **device);
 void vk_device_info(const struct vk_device *d, struct ratp_device_info *info);
-const struct log *vk_device_log(const struct vk_device *d);
 
 /* ---- Memory: as the operations of the same names in backend.h ------------- */
 

@@ -289,6 +289,14 @@ static struct ratp_vulkan_point submit_commands(VkCommandBuffer commands)
     return done;
 }
 
+static void wait_for(struct ratp_vulkan_point point)
+{
+    VkSemaphoreWaitInfo until = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
+                                 .semaphoreCount = 1, .pSemaphores = &point.semaphore,
+                                 .pValues = &point.value};
+    CHECK(host->vk.vkWaitSemaphores(host->handle, &until, 60000000000) == VK_SUCCESS);
+}
+
 /* Every layer into command buffers of the host's, a new one for each layer. */
 static void test_record(void)
 {
@@ -322,7 +330,7 @@ static void test_record(void)
     CHECK(good(synced, vulkan->step_sync(synced, NULL, &later)));
     CHECK_EQUAL(vulkan->step_record(synced, unused), RATP_WRONG_STATE);
     CHECK(good(synced, ratp->step_abort(&synced)));
-    submit_commands(unused);
+    wait_for(submit_commands(unused));
 
     /* Host memory cannot be recorded, and what was not submitted can be dropped. */
     ratp_step *step = begin(cache, seq, 1);
@@ -360,10 +368,7 @@ static void test_sync(void)
         VkSemaphoreSignalInfo go = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SIGNAL_INFO,
                                     .semaphore = timeline, .value = timeline_value + 1};
         CHECK(host->vk.vkSignalSemaphore(host->handle, &go) == VK_SUCCESS);
-        VkSemaphoreWaitInfo until = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
-                                     .semaphoreCount = 1, .pSemaphores = &timeline,
-                                     .pValues = &done.value};
-        CHECK(host->vk.vkWaitSemaphores(host->handle, &until, 60000000000) == VK_SUCCESS);
+        wait_for(done);
         timeline_value += 2;
     }
     CHECK(worst_difference(row) < 1e-3);

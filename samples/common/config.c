@@ -56,12 +56,13 @@ static int choice(struct reader *r, const cJSON *object, const char *name,
 static void read_fields(struct reader *r, struct model_config *config)
 {
     static const char *const architectures[] = {"ratplus"};
-    static const char *const blocks[] = {"gelu"};
+    static const char *const blocks[] = {"gelu", "llama"};
     static const char *const styles[] = {"none", "half", "interleaved"};
     static const char *const tokens[] = {"bytes", "sentencepiece"};
 
     choice(r, r->root, "architecture", architectures, 1, "\"ratplus\"");
-    choice(r, r->root, "block", blocks, 1, "\"gelu\"");
+    config->block = (enum model_block)choice(r, r->root, "block", blocks, 2,
+                                             "\"gelu\" or \"llama\"");
     config->layers = whole(r, "layers", 4096);
     config->d_model = whole(r, "d_model", 65536);
     config->heads = whole(r, "heads", 1024);
@@ -84,6 +85,10 @@ static void read_fields(struct reader *r, struct model_config *config)
     if (!cJSON_IsBool(tie))
         wrong(r, "tie_embedding", "true or false");
     config->tie_embedding = cJSON_IsTrue(tie);
+    const cJSON *memory = cJSON_GetObjectItemCaseSensitive(r->root, "memory");
+    if (memory && !cJSON_IsBool(memory))
+        wrong(r, "memory", "true (the default) or false");
+    config->memory = !cJSON_IsFalse(memory);
     config->tokens = (enum model_tokens)choice(r, r->root, "tokenizer", tokens, 2,
                                                "\"bytes\" or \"sentencepiece\"");
 

@@ -58,6 +58,11 @@ static const struct st_tensor *take_layer(struct finder *f, uint32_t layer, cons
     return take(f, name, rows, columns);
 }
 
+uint32_t model_parts(const struct model_config *config)
+{
+    return config->memory ? 5 : 3;
+}
+
 static bool find_weights(struct model *model, struct problem *problem)
 {
     const struct model_config *config = &model->config;
@@ -77,11 +82,13 @@ static bool find_weights(struct model *model, struct problem *problem)
     for (uint32_t i = 0; i < config->layers && f.good; i++) {
         struct model_layer *layer = &model->layers[i];
         layer->attention_norm = take_layer(&f, i, "attention_norm", d, 0);
-        layer->in_proj = take_layer(&f, i, "in_proj", 5 * d, d);
+        layer->in_proj = take_layer(&f, i, "in_proj", model_parts(config) * d, d);
         layer->out_proj = take_layer(&f, i, "out_proj", d, d);
         layer->ffn_norm = take_layer(&f, i, "ffn_norm", d, 0);
-        layer->fc1 = take_layer(&f, i, "fc1", ff, d);
-        layer->fc2 = take_layer(&f, i, "fc2", d, ff);
+        const bool llama = config->block == MODEL_BLOCK_LLAMA;
+        layer->gate = llama ? take_layer(&f, i, "gate_proj", ff, d) : NULL;
+        layer->up = take_layer(&f, i, llama ? "up_proj" : "fc1", ff, d);
+        layer->down = take_layer(&f, i, llama ? "down_proj" : "fc2", d, ff);
     }
     for (uint32_t i = 0; i < model->weights.count && f.good; i++)
         if (!f.used[i])
@@ -134,7 +141,7 @@ void model_geometry(const struct model_config *config, uint32_t max_tokens, stru
         .query_heads = config->heads,
         .kv_heads = config->heads,
         .head_size = config->head_size,
-        .memory = 1,
+        .memory = config->memory,
         .max_tokens = max_tokens,
         .rope = config->rope_style == RATP_ROPE_NONE ? NULL : rope,
     };

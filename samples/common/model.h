@@ -1,9 +1,11 @@
 /* A model folder: config.json and model.safetensors (and, for SentencePiece
  * tokens, tokenizer.model).
  *
- * The backbone is RAT+'s: x += out_proj(attend(norm(x))), then
- * x += fc2(gelu(fc1(norm(x)))), without biases; in_proj gives the rows
- * o, q, k, v, f, each d_model long. */
+ * A layer is x += out_proj(attend(norm(x))), then the feed-forward, without
+ * biases. The feed-forward is the RAT+ authors', x += fc2(gelu(fc1(norm(x)))), or
+ * Llama's, x += down_proj(silu(gate_proj(norm(x))) * up_proj(norm(x))). in_proj
+ * gives the rows o, q, k, v, f, each d_model long; without a memory, which then
+ * has no gates either, q, k, v. */
 #ifndef SAMPLES_MODEL_H
 #define SAMPLES_MODEL_H
 
@@ -11,6 +13,7 @@
 
 #include <ratplus.h>
 
+enum model_block { MODEL_BLOCK_GELU, MODEL_BLOCK_LLAMA };
 enum model_tokens { MODEL_TOKENS_BYTES, MODEL_TOKENS_SENTENCEPIECE };
 
 struct model_config {
@@ -20,17 +23,20 @@ struct model_config {
     ratp_rope_style rope_style;
     double rope_theta;
     bool tie_embedding;
+    bool memory; /* RAT+; false: plain attention */
+    enum model_block block;
     enum model_tokens tokens;
 };
 
 /* Weights are [rows][columns], F32, F16 or BF16. */
 struct model_layer {
     const struct st_tensor *attention_norm; /* [d_model] */
-    const struct st_tensor *in_proj;        /* [5 * d_model][d_model] */
+    const struct st_tensor *in_proj;        /* [5 * d_model][d_model]; 3 without memory */
     const struct st_tensor *out_proj;       /* [d_model][d_model] */
     const struct st_tensor *ffn_norm;       /* [d_model] */
-    const struct st_tensor *fc1;            /* [feed_forward][d_model] */
-    const struct st_tensor *fc2;            /* [d_model][feed_forward] */
+    const struct st_tensor *gate;           /* gate_proj, [feed_forward][d_model]; or NULL */
+    const struct st_tensor *up;             /* fc1 or up_proj, [feed_forward][d_model] */
+    const struct st_tensor *down;           /* fc2 or down_proj, [d_model][feed_forward] */
 };
 
 struct model {
@@ -43,6 +49,9 @@ struct model {
     const struct st_tensor *head;      /* [vocabulary][d_model]; `embedding` when tied */
     struct model_layer *layers;
 };
+
+/* How many rows of d_model in_proj gives. */
+uint32_t model_parts(const struct model_config *config);
 
 bool model_open(struct model *model, const char *folder, struct problem *problem);
 void model_close(struct model *model);

@@ -1,10 +1,9 @@
 /* ratplus-run: generates text with a RAT+ model. */
 #include "file.h"
 #include "options.h"
-#include "plugin.h"
+#include "policy_name.h"
 #include "report.h"
 #include "terminal.h"
-#include "variant.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,35 +75,18 @@ static bool check_input(const struct program *p, struct problem *problem)
 
 static bool add_variant(struct program *p, const char *name, struct problem *problem)
 {
-    const struct ratp_api *ratp = p->engine->ratp;
-    const struct ratp_range all = {0, 0};
-    struct ratp_variant variant;
-    if (!variant_from_name(name, &variant, problem))
-        return false;
     if (p->run_count == MAX_RUNS)
         return problem_set(problem, "--compare takes at most %d variants", MAX_RUNS);
     struct report_run *run = &p->runs[p->run_count++];
-    variant_to_name(&variant, run->name, sizeof run->name);
-    return plugin_check(ratp, ratp->policy_create(p->engine->instance, &run->policy),
-                        p->engine->instance, name, problem) &&
-           plugin_check(ratp, ratp->policy_set(run->policy, all, all, &variant), run->policy, name,
-                        problem);
+    return policy_from_name(p->engine, name, p->model.config.layers, run->name, &run->policy,
+                            problem);
 }
 
 static bool add_policy_file(struct program *p, const char *path, struct problem *problem)
 {
-    const struct ratp_api *ratp = p->engine->ratp;
     struct report_run *run = &p->runs[p->run_count++];
-    char *text;
-    size_t size;
-    if (!file_read(path, &text, &size, problem))
-        return false;
     snprintf(run->name, sizeof run->name, "%s", path);
-    const bool good =
-        plugin_check(ratp, ratp->policy_from_json(p->engine->instance, text, size, &run->policy),
-                     p->engine->instance, path, problem);
-    free(text);
-    return good;
+    return policy_from_file(p->engine, path, &run->policy, problem);
 }
 
 static bool add_runs(struct program *p, struct problem *problem)

@@ -12,7 +12,7 @@ static const char examples[] =
     "  ratplus-run model --file story.txt --compare dense,d4,d16w256,streamw256s4\n"
     "  ratplus-run model --prompt Hello --temperature 0.8 --top-p 0.95 --seed 7\n"
     "\nVariants: dense, d16 (dilation 16), d16w256s4 (with a window of 256 tokens and\n"
-    "4 sinks), streamw256s4 (window and sinks only).\n";
+    "4 sinks), streamw256s4 (window and sinks only); dense/d16: the layers take turns.\n";
 
 static bool check(const struct run_options *o, struct problem *problem)
 {
@@ -50,7 +50,7 @@ bool run_options_parse(int argc, char **argv, struct run_options *out, bool *don
          "choose among the likeliest that together have probability P (1)"},
         {"--seed", OPTION_NUMBER, "N", &out->seed, 0, 1u << 31, "of the random choices (0)"},
         {"--variant", OPTION_TEXT, "NAME", &out->variant, 0, 0,
-         "attention of all layers and heads (dense)"},
+         "attention of all layers, or of each in turns (dense)"},
         {"--policy", OPTION_TEXT, "FILE", &out->policy, 0, 0,
          "attention by layer and head, from JSON"},
         {"--compare", OPTION_TEXT, "NAMES", &out->compare, 0, 0,

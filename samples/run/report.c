@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define COLUMNS 5
-#define CELL 64
+#define CELL POLICY_NAME_SIZE
 
 uint32_t report_equal_tokens(const struct report_run *first, const struct report_run *run)
 {

@@ -3,11 +3,12 @@
 #define RUN_REPORT_H
 
 #include "generate.h"
+#include "policy_name.h"
 #include "tokenizer.h"
 
 /* One policy and what came out of it. */
 struct report_run {
-    char name[64]; /* "d16w256s4", or the policy's file */
+    char name[POLICY_NAME_SIZE]; /* "d16w256s4", or the policy's file */
     ratp_policy *policy;
     struct generated result;
     char *text; /* of the generated tokens */

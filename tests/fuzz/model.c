@@ -111,11 +111,13 @@ static void check_model(const struct model *model)
     for (uint32_t i = 0; i < c->layers; i++) {
         const struct model_layer *layer = &model->layers[i];
         check_weight(layer->attention_norm, d);
-        check_weight(layer->in_proj, 5 * d * d);
+        check_weight(layer->in_proj, model_parts(c) * d * d);
         check_weight(layer->out_proj, d * d);
         check_weight(layer->ffn_norm, d);
-        check_weight(layer->fc1, ff * d);
-        check_weight(layer->fc2, ff * d);
+        if (layer->gate)
+            check_weight(layer->gate, ff * d);
+        check_weight(layer->up, ff * d);
+        check_weight(layer->down, ff * d);
     }
     model_geometry(c, c->context, &rope, &geometry);
     REQUIRE(geometry.layers == c->layers && geometry.head_size % 8 == 0);

@@ -89,6 +89,24 @@ class Runner(unittest.TestCase):
         for part in (b"variant", b"decode tok/s", b"--- streamw16s4", b"10/10", b"KiB"):
             self.assertIn(part, out)
 
+    def test_layers_take_turns(self):
+        hello = ("--prompt", "hello " * 50, "--tokens", "10")
+        runs = self.json_of(*hello, "--compare", "d04w0/dense,d4/d4,d4,dense")
+        self.assertEqual([run["variant"] for run in runs], ["d4/dense", "d4/d4", "d4", "dense"])
+        self.assertEqual(runs[1]["tokens"], runs[2]["tokens"])
+        self.assertEqual(runs[1]["cache_bytes"], runs[2]["cache_bytes"])
+        self.assertLess(runs[2]["cache_bytes"], runs[0]["cache_bytes"])
+        self.assertLess(runs[0]["cache_bytes"], runs[3]["cache_bytes"])
+        path = os.path.join(self.work.name, "turns.json")
+        rules = [{"layers": i, "variant": variant} for i, variant in
+                 enumerate(({"kind": "dilated", "dilation": 4}, {"kind": "dense"}) * 2)]
+        with open(path, "w") as file:
+            json.dump({"rules": rules[:self.config["layers"]]}, file)
+        self.assertEqual(self.json_of(*hello, "--policy", path)[0]["tokens"], runs[0]["tokens"])
+        self.refused("names 9 layers", "--prompt", "x", "--variant", "/".join(["d4"] * 9))
+        self.refused('"" is not a variant', "--prompt", "x", "--variant", "d4/")
+        self.refused("are longer than", "--prompt", "x", "--variant", "d4/" * 60)
+
     def test_stats_and_help(self):
         code, _, errors = self.run_model("--prompt", "hello", "--tokens", "3", "--stats")
         self.assertEqual(code, 0)
@@ -119,6 +137,7 @@ class Runner(unittest.TestCase):
                  ({"kv_heads": 2}, '"kv_heads" is 2'), ({"head_size": 8}, '"head_size" (8)'),
                  ({"rope": 1}, '"rope" must be'), ({"rope": {"style": "odd"}}, '"style" must be'),
                  ({"norm_eps": -1}, '"norm_eps" must be'), ({"block": "swiglu"}, '"block" must be'),
+                 ({"memory": 0}, '"memory" must be'),
                  ({"tie_embedding": 1}, '"tie_embedding" must be'),
                  ({"tie_embedding": False}, '"head.weight" is missing'),
                  ({"layers": 4}, '"layers.3.attention_norm.weight" is missing'),

@@ -2,7 +2,7 @@
 // x[row][k] * w[n][k]); inner is a multiple of 8.
 #include "weights.glsl"
 
-const uint FINISH_STORE = 0, FINISH_GELU = 1, FINISH_ADD = 2; // enum product_finish
+const uint FINISH_STORE = 0, FINISH_GELU = 1, FINISH_ADD = 2, FINISH_GATED = 3; // enum product_finish
 layout(constant_id = 1) const uint FINISH = FINISH_STORE;
 
 layout(push_constant, std430) uniform arguments {
@@ -33,5 +33,7 @@ void finish(uint row, uint n, float sum)
         sum = gelu(sum);
     else if (FINISH == FINISH_ADD)
         sum += y.at[index];
+    else if (FINISH == FINISH_GATED)
+        sum *= y.at[index] / (1.0 + exp(-y.at[index])); // what is there, through SiLU
     y.at[index] = sum;
 }

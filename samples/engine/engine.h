@@ -1,8 +1,8 @@
 /* A small inference engine: everything of the model but attention, which is
  * the plugin's. Two kinds behind one interface: one that owns a VkDevice and
  * lends it to the plugin, and one in plain C. */
-#ifndef RUN_ENGINE_H
-#define RUN_ENGINE_H
+#ifndef ENGINE_H
+#define ENGINE_H
 
 #include "model.h"
 

@@ -11,17 +11,22 @@ struct host_engine {
     struct engine base;
     float *x;         /* [chunk][d_model]: the residual stream */
     float *normed;    /* [chunk][d_model] */
-    float *projected; /* [chunk][5 * d_model]: o, q, k, v, f */
+    float *projected; /* [chunk][parts * d_model]: as in_proj gives them */
     float *attended;  /* [chunk][d_model] */
     float *hidden;    /* [chunk][feed_forward] */
     float *row;       /* one row of a weight as float32 */
 };
 
-enum finish { FINISH_STORE, FINISH_GELU, FINISH_ADD };
+enum finish { FINISH_STORE, FINISH_GELU, FINISH_ADD, FINISH_GATED };
 
 static double gelu(double x)
 {
     return 0.5 * x * (1 + erf(x * 0.70710678118654752440));
+}
+
+static double silu(double x)
+{
+    return x / (1 + exp(-x));
 }
 
 /* y[row][n] = finish(x[row] . w[n]) */
@@ -41,6 +46,8 @@ static void product(struct host_engine *e, const float *x, uint32_t rows,
                 sum = gelu(sum);
             else if (finish == FINISH_ADD)
                 sum += (double)*to;
+            else if (finish == FINISH_GATED)
+                sum *= silu((double)*to);
             *to = (float)sum;
         }
     }
@@ -64,21 +71,23 @@ static void norm(struct host_engine *e, const float *x, uint32_t rows,
 static bool attend(struct host_engine *e, ratp_step *step, uint32_t layer,
                    struct problem *problem)
 {
-    const uint32_t d = e->base.model->config.d_model;
+    const struct model_config *config = &e->base.model->config;
+    const uint32_t d = config->d_model, count = model_parts(config);
+    const uint32_t q = config->memory ? 1 : 0; /* o stands before it */
     struct ratp_tensor parts[5], out = {.struct_size = sizeof out, .host = e->attended};
-    for (uint32_t i = 0; i < 5; i++)
+    for (uint32_t i = 0; i < count; i++)
         parts[i] = (struct ratp_tensor){
             .struct_size = sizeof *parts,
             .host = e->projected + i * d,
-            .token_stride = 5 * (uint64_t)d * sizeof(float),
+            .token_stride = count * (uint64_t)d * sizeof(float),
         };
     const struct ratp_attend_io io = {
         .struct_size = sizeof io,
-        .o = &parts[0],
-        .q = &parts[1],
-        .k = &parts[2],
-        .v = &parts[3],
-        .f = &parts[4],
+        .o = config->memory ? &parts[0] : NULL,
+        .q = &parts[q],
+        .k = &parts[q + 1],
+        .v = &parts[q + 2],
+        .f = config->memory ? &parts[q + 3] : NULL,
         .out = &out,
     };
     return plugin_check(e->base.ratp, e->base.ratp->step_attend(step, layer, &io), step, "attend",
@@ -111,8 +120,11 @@ static bool forward(struct engine *engine, const struct engine_step *step,
         }
         product(e, e->attended, rows, layer->out_proj, e->x, FINISH_ADD);
         norm(e, e->x, rows, layer->ffn_norm, e->normed);
-        product(e, e->normed, rows, layer->fc1, e->hidden, FINISH_GELU);
-        product(e, e->hidden, rows, layer->fc2, e->x, FINISH_ADD);
+        if (layer->gate)
+            product(e, e->normed, rows, layer->gate, e->hidden, FINISH_STORE);
+        product(e, e->normed, rows, layer->up, e->hidden,
+                layer->gate ? FINISH_GATED : FINISH_GELU);
+        product(e, e->hidden, rows, layer->down, e->x, FINISH_ADD);
     }
     if (!plugin_check(ratp, ratp->step_commit(&open), open, "commit a step", problem)) {
         ratp->step_abort(&open);
@@ -162,7 +174,7 @@ bool engine_open_host(const struct engine *base, struct engine **out, struct pro
     const size_t chunk = base->options.chunk, d = config->d_model, ff = config->feed_forward;
     e->x = malloc(chunk * d * sizeof(float));
     e->normed = malloc(chunk * d * sizeof(float));
-    e->projected = malloc(chunk * 5 * d * sizeof(float));
+    e->projected = malloc(chunk * model_parts(config) * d * sizeof(float));
     e->attended = malloc(chunk * d * sizeof(float));
     e->hidden = malloc(chunk * ff * sizeof(float));
     e->row = malloc((ff > d ? ff : d) * sizeof(float));

@@ -63,8 +63,9 @@ static bool upload_all(struct gpu_model *m, const struct model *model, struct gp
                upload_weight(m, from->in_proj, &to->in_proj, staging, problem) &&
                upload_weight(m, from->out_proj, &to->out_proj, staging, problem) &&
                upload_vector(m, from->ffn_norm, &to->ffn_norm, staging, problem) &&
-               upload_weight(m, from->fc1, &to->fc1, staging, problem) &&
-               upload_weight(m, from->fc2, &to->fc2, staging, problem);
+               (!from->gate || upload_weight(m, from->gate, &to->gate, staging, problem)) &&
+               upload_weight(m, from->up, &to->up, staging, problem) &&
+               upload_weight(m, from->down, &to->down, staging, problem);
         progress_show("weights", i + 1, model->config.layers);
     }
     return good;
@@ -101,8 +102,9 @@ void gpu_model_close(struct gpu_model *m)
         gpu_buffer_destroy(gpu, &layer->in_proj.buffer);
         gpu_buffer_destroy(gpu, &layer->out_proj.buffer);
         gpu_buffer_destroy(gpu, &layer->ffn_norm);
-        gpu_buffer_destroy(gpu, &layer->fc1.buffer);
-        gpu_buffer_destroy(gpu, &layer->fc2.buffer);
+        gpu_buffer_destroy(gpu, &layer->gate.buffer);
+        gpu_buffer_destroy(gpu, &layer->up.buffer);
+        gpu_buffer_destroy(gpu, &layer->down.buffer);
     }
     free(m->layers);
     gpu_buffer_destroy(gpu, &m->embedding.buffer);

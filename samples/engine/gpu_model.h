@@ -1,12 +1,12 @@
 /* The model on the GPU: its weights, and the kernels of everything but
  * attention. */
-#ifndef RUN_GPU_MODEL_H
-#define RUN_GPU_MODEL_H
+#ifndef ENGINE_GPU_MODEL_H
+#define ENGINE_GPU_MODEL_H
 
 #include "gpu.h"
 #include "model.h"
 
-enum product_finish { FINISH_STORE, FINISH_GELU, FINISH_ADD, FINISH_COUNT };
+enum product_finish { FINISH_STORE, FINISH_GELU, FINISH_ADD, FINISH_GATED, FINISH_COUNT };
 
 struct gpu_weight {
     struct gpu_buffer buffer;
@@ -15,7 +15,8 @@ struct gpu_weight {
 };
 
 struct gpu_layer {
-    struct gpu_weight in_proj, out_proj, fc1, fc2;
+    struct gpu_weight in_proj, out_proj, up, down;
+    struct gpu_weight gate; /* without rows when the model has none */
     struct gpu_buffer attention_norm, ffn_norm; /* float32 */
 };
 

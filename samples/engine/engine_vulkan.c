@@ -18,7 +18,7 @@ struct vulkan_engine {
     struct gpu_buffer tokens;    /* [chunk], mapped */
     struct gpu_buffer x;         /* [chunk][d_model]: the residual stream */
     struct gpu_buffer normed;    /* [chunk][d_model] */
-    struct gpu_buffer projected; /* [chunk][5 * d_model]: o, q, k, v, f */
+    struct gpu_buffer projected; /* [chunk][parts * d_model]: as in_proj gives them */
     struct gpu_buffer attended;  /* [chunk][d_model] */
     struct gpu_buffer hidden;    /* [chunk][feed_forward] */
     struct gpu_buffer logits;    /* [all_logits ? chunk : 1][vocabulary], mapped */
@@ -28,22 +28,24 @@ struct vulkan_engine {
 static bool attend(struct vulkan_engine *e, ratp_step *step, uint32_t layer,
                    struct problem *problem)
 {
-    const uint64_t part = (uint64_t)e->base.model->config.d_model * sizeof(float);
+    const struct model_config *config = &e->base.model->config;
+    const uint64_t part = (uint64_t)config->d_model * sizeof(float);
+    const uint32_t count = model_parts(config), q = config->memory ? 1 : 0; /* o stands before */
     struct ratp_tensor parts[5], out = {.struct_size = sizeof out, .buffer = e->ratp_attended};
-    for (uint32_t i = 0; i < 5; i++)
+    for (uint32_t i = 0; i < count; i++)
         parts[i] = (struct ratp_tensor){
             .struct_size = sizeof *parts,
             .buffer = e->ratp_projected,
             .offset = i * part,
-            .token_stride = 5 * part,
+            .token_stride = count * part,
         };
     const struct ratp_attend_io io = {
         .struct_size = sizeof io,
-        .o = &parts[0],
-        .q = &parts[1],
-        .k = &parts[2],
-        .v = &parts[3],
-        .f = &parts[4],
+        .o = config->memory ? &parts[0] : NULL,
+        .q = &parts[q],
+        .k = &parts[q + 1],
+        .v = &parts[q + 2],
+        .f = config->memory ? &parts[q + 3] : NULL,
         .out = &out,
     };
     return plugin_check(e->base.ratp, e->base.ratp->step_attend(step, layer, &io), step, "attend",
@@ -68,11 +70,17 @@ static bool record_layer(struct vulkan_engine *e, ratp_step *step, uint32_t i, u
     gpu_barrier(&e->gpu);
     gpu_norm(m, e->x.address, rows, &layer->ffn_norm, e->normed.address);
     gpu_barrier(&e->gpu);
-    if (!gpu_product(m, e->normed.address, rows, &layer->fc1, e->hidden.address, FINISH_GELU,
-                     problem))
+    const bool gated = layer->gate.rows > 0;
+    if (gated && !gpu_product(m, e->normed.address, rows, &layer->gate, e->hidden.address,
+                              FINISH_STORE, problem))
+        return false;
+    if (gated)
+        gpu_barrier(&e->gpu);
+    if (!gpu_product(m, e->normed.address, rows, &layer->up, e->hidden.address,
+                     gated ? FINISH_GATED : FINISH_GELU, problem))
         return false;
     gpu_barrier(&e->gpu);
-    if (!gpu_product(m, e->hidden.address, rows, &layer->fc2, e->x.address, FINISH_ADD, problem))
+    if (!gpu_product(m, e->hidden.address, rows, &layer->down, e->x.address, FINISH_ADD, problem))
         return false;
     gpu_barrier(&e->gpu);
     return true;
@@ -177,7 +185,7 @@ static bool open_buffers(struct vulkan_engine *e, struct problem *problem)
         {&e->tokens, chunk * sizeof(int32_t), GPU_UPLOAD},
         {&e->x, row, GPU_DEVICE},
         {&e->normed, row, GPU_DEVICE},
-        {&e->projected, 5 * row, GPU_DEVICE},
+        {&e->projected, model_parts(config) * row, GPU_DEVICE},
         {&e->attended, row, GPU_DEVICE},
         {&e->hidden, chunk * config->feed_forward * sizeof(float), GPU_DEVICE},
         {&e->logits, (e->base.options.all_logits ? chunk : 1) * config->vocabulary * sizeof(float),

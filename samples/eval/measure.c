@@ -1,0 +1,196 @@
+#include "measure.h"
+#include "plugin.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+const uint32_t needle_limits[NEEDLE_CLASSES] = {1, 2, 4, 8};
+const uint32_t distance_limits[DISTANCE_CLASSES] = {128, 256, 512, 1024, UINT32_MAX};
+
+/* One cache, and one sequence at a time in it. */
+struct bench {
+    struct engine *engine;
+    const struct measure_input *input;
+    struct measured *out;
+    ratp_cache *cache;
+    float *logits; /* [longest][vocabulary] */
+    uint32_t longest;
+};
+
+double score_share(struct score score)
+{
+    return score.asked ? (double)score.right / score.asked : 0;
+}
+
+static const float *logits_after(const struct bench *b, uint32_t token)
+{
+    return b->logits + (size_t)token * b->engine->model->config.vocabulary;
+}
+
+/* Size of the first sequence of the greatest length. */
+static bool take_size(struct bench *b, ratp_seq *seq, uint32_t length, struct problem *problem)
+{
+    const struct ratp_api *ratp = b->engine->ratp;
+    const uint32_t layers = b->engine->model->config.layers;
+    struct ratp_seq_stats stats = {.struct_size = sizeof stats};
+    if (length <= b->out->length)
+        return true;
+    if (!plugin_check(ratp, ratp->seq_stats(seq, &stats), seq, "the sequence's size", problem))
+        return false;
+    uint64_t held = 0;
+    for (uint32_t i = 0; i < layers; i++) {
+        uint64_t count = 0;
+        if (!plugin_check(ratp, ratp->seq_positions(seq, i, 0, NULL, 0, &count), seq,
+                          "the sequence's positions", problem))
+            return false;
+        held += count;
+    }
+    b->out->length = length;
+    b->out->cache_bytes = stats.bytes;
+    b->out->keys = (double)held / layers;
+    return true;
+}
+
+/* The logits after each of the tokens of a new sequence. */
+static bool feed(struct bench *b, const int32_t *tokens, uint32_t count, struct problem *problem)
+{
+    const struct ratp_api *ratp = b->engine->ratp;
+    const uint32_t chunk = b->engine->options.chunk;
+    ratp_seq *seq = NULL;
+    if (!plugin_check(ratp, ratp->seq_create(b->cache, &seq), b->cache, "a sequence", problem))
+        return false;
+    bool good = true;
+    for (uint32_t done = 0; done < count && good; done += chunk) {
+        const struct engine_step step = {
+            .cache = b->cache,
+            .seq = seq,
+            .tokens = tokens + done,
+            .count = count - done < chunk ? count - done : chunk,
+            .all_logits = true,
+            .logits = b->logits + (size_t)done * b->engine->model->config.vocabulary,
+        };
+        good = engine_forward(b->engine, &step, problem);
+    }
+    good = good && take_size(b, seq, count, problem);
+    ratp->seq_destroy(&seq);
+    return good;
+}
+
+static uint32_t likeliest(const float *logits, uint32_t count)
+{
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < count; i++)
+        if (logits[i] > logits[best])
+            best = i;
+    return best;
+}
+
+static double nats_of(const float *logits, uint32_t count, int32_t token)
+{
+    double sum = 0, top = (double)logits[likeliest(logits, count)];
+    for (uint32_t i = 0; i < count; i++)
+        sum += exp((double)logits[i] - top);
+    return top + log(sum) - (double)logits[token];
+}
+
+static void add(struct score *classes, const uint32_t *limits, uint32_t count, uint32_t value,
+                bool right)
+{
+    uint32_t i = 0;
+    while (i + 1 < count && value > limits[i])
+        i++;
+    classes[i].asked++;
+    classes[i].right += right;
+}
+
+static bool answer_row(struct bench *b, const struct question_row *row, struct problem *problem)
+{
+    const uint32_t vocabulary = b->engine->model->config.vocabulary;
+    if (!feed(b, row->tokens, row->count, problem))
+        return false;
+    for (uint32_t i = 0; i < row->question_count; i++) {
+        const struct question *q = &row->questions[i];
+        bool right = true;
+        for (uint32_t t = q->first; t < q->first + q->count; t++)
+            right &= likeliest(logits_after(b, t - 1), vocabulary) == (uint32_t)row->tokens[t];
+        b->out->all.asked++;
+        b->out->all.right += right;
+        add(b->out->by_needles, needle_limits, NEEDLE_CLASSES, row->needles, right);
+        add(b->out->by_distance, distance_limits, DISTANCE_CLASSES, q->distance, right);
+    }
+    return true;
+}
+
+/* Adds the nats of a piece; its first token is not predicted. */
+static bool predict_piece(struct bench *b, const int32_t *tokens, uint32_t count, double *nats,
+                          struct problem *problem)
+{
+    const uint32_t vocabulary = b->engine->model->config.vocabulary;
+    if (!feed(b, tokens, count, problem))
+        return false;
+    for (uint32_t t = 1; t < count; t++)
+        *nats += nats_of(logits_after(b, t - 1), vocabulary, tokens[t]);
+    b->out->text_tokens += count - 1;
+    return true;
+}
+
+static bool measure_all(struct bench *b, measure_progress progress, void *user,
+                        struct problem *problem)
+{
+    const struct measure_input *in = b->input;
+    double nats = 0, total = (double)in->text_count, done = 0;
+    for (uint32_t i = 0; i < in->questions.count; i++)
+        total += in->questions.rows[i].count;
+    for (uint32_t i = 0; i < in->questions.count; i++) {
+        if (!answer_row(b, &in->questions.rows[i], problem))
+            return false;
+        done += in->questions.rows[i].count;
+        if (progress)
+            progress(user, done / total);
+    }
+    for (uint32_t first = 0; first + 1 < in->text_count; first += in->piece) {
+        const uint32_t left = in->text_count - first, count = left < in->piece ? left : in->piece;
+        if (!predict_piece(b, in->text + first, count, &nats, problem))
+            return false;
+        done += count;
+        if (progress)
+            progress(user, done / total);
+    }
+    b->out->nats = b->out->text_tokens ? nats / b->out->text_tokens : 0;
+    return true;
+}
+
+bool measure(struct engine *engine, const ratp_policy *policy, const struct measure_input *input,
+             measure_progress progress, void *user, struct measured *out, struct problem *problem)
+{
+    struct bench b = {.engine = engine, .input = input, .out = out};
+    const struct ratp_api *ratp = engine->ratp;
+    const struct model_config *config = &engine->model->config;
+    struct ratp_rope rope;
+    struct ratp_geometry geometry;
+    *out = (struct measured){0};
+    b.longest = input->text ? input->piece : 0;
+    if (input->questions.longest > b.longest)
+        b.longest = input->questions.longest;
+    if (b.longest == 0)
+        return problem_set(problem, "there is neither a text nor a question to measure with");
+    model_geometry(config, b.longest, &rope, &geometry);
+    const struct ratp_cache_params params = {
+        .struct_size = sizeof params,
+        .geometry = &geometry,
+        .policy = policy,
+        .k_dtype = input->cache_dtype,
+        .v_dtype = input->cache_dtype,
+        .retention = RATP_RETAIN_NEEDED,
+    };
+    b.logits = malloc((size_t)b.longest * config->vocabulary * sizeof *b.logits);
+    bool good = b.logits || problem_set(problem, "out of memory for the logits of %u tokens",
+                                        b.longest);
+    good = good && plugin_check(ratp, ratp->cache_create(engine->device, &params, &b.cache),
+                                engine->device, "the cache", problem);
+    good = good && measure_all(&b, progress, user, problem);
+    if (b.cache)
+        ratp->cache_destroy(&b.cache);
+    free(b.logits);
+    return good;
+}

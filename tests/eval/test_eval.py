@@ -1,0 +1,169 @@
+"""ratplus-eval as a user meets it, with a model of random weights: its numbers
+against those that ratplus-run's logits give, resuming, and bad input.
+
+Usage: test_eval.py EVALUATOR CONVERTER CHECKPOINT
+"""
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+
+EVALUATOR, CONVERTER, CHECKPOINT = sys.argv[1:]
+RUNNER = os.path.join(os.path.dirname(EVALUATOR), "..", "run", "ratplus-run")
+ROWS = [
+    {"text": "a text with the key of amber is 4821.\n", "needles": 1, "questions": [
+        {"ask": "? the key of amber is ", "answer": "4821", "distance": 22}]},
+    {"text": "another text. " * 12, "needles": 3, "questions": [
+        {"ask": "? one is ", "answer": "1", "distance": 140},
+        {"ask": ".\n? two is ", "answer": "22", "distance": 300},
+        {"ask": ".\n? three is ", "answer": "3", "distance": 2000}]},
+]
+
+
+class Evaluator(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.work = tempfile.TemporaryDirectory()
+        cls.models = cls.path("models")
+        cls.model = os.path.join(cls.models, "random")
+        subprocess.run([CONVERTER, CHECKPOINT, cls.model, "--heads", "4", "--quiet"], check=True)
+        cls.write("models/held-out.txt", "some text that was held out, and goes on. " * 8)
+        cls.write("models/questions.jsonl", "".join(json.dumps(row) + "\n" for row in ROWS))
+        cls.write("models/rows.txt", "# model variant\nrandom dense\n\nrandom\td4w8\n")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.work.cleanup()
+
+    @classmethod
+    def path(cls, name):
+        return os.path.join(cls.work.name, name)
+
+    @classmethod
+    def write(cls, name, text):
+        with open(cls.path(name), "w") as file:
+            file.write(text)
+        return cls.path(name)
+
+    def run_eval(self, *arguments):
+        result = subprocess.run([EVALUATOR, *arguments, "--device", "reference"],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return result.returncode, result.stdout.decode(), result.stderr.decode()
+
+    def rows_of(self, *arguments):
+        code, out, errors = self.run_eval(*arguments, "--json", "-")
+        self.assertEqual(code, 0, errors)
+        return json.loads(out)["rows"]
+
+    def refused(self, message, *arguments):
+        code, out, errors = self.run_eval(*arguments)
+        self.assertEqual((code, out), (1, ""))
+        self.assertIn(message, errors)
+
+    def logits(self, text, variant):
+        import numpy as np
+        prompt, out = self.write("prompt.txt", text), self.path("logits.bin")
+        subprocess.run([RUNNER, self.model, "--file", prompt, "--tokens", "0", "--variant", variant,
+                        "--device", "reference", "--logits", out], check=True)
+        return np.fromfile(out, "<f4").astype(float).reshape(-1, 256)
+
+    def test_numbers_are_those_of_the_logits(self):
+        for row in self.rows_of(self.models):
+            text = open(os.path.join(self.models, "held-out.txt")).read()
+            logits = self.logits(text, row["variant"])
+            nats = sum(math.log(sum(math.exp(x) for x in line)) - line[ord(byte)]
+                       for line, byte in zip(logits, text[1:])) / (len(text) - 1)
+            self.assertAlmostEqual(row["nats"], nats, places=4)
+            self.assertEqual(row["text_tokens"], len(text) - 1)
+            self.assertEqual(row["asked"], 4)
+            right = 0
+            for line in ROWS:
+                whole = line["text"]
+                for question in line["questions"]:
+                    whole += question["ask"]
+                    found = self.logits(whole + question["answer"], row["variant"]).argmax(1)
+                    right += all(found[len(whole) - 1 + i] == ord(byte)
+                                 for i, byte in enumerate(question["answer"]))
+                    whole += question["answer"]
+            self.assertEqual(row["right"], right)
+
+    def test_a_right_answer_counts(self):
+        # What the model would say itself is right, anything else wrong.
+        text = "this text goes on, and on, and on"
+        likeliest = self.logits(text, "dense").argmax(1)
+        end = next(i for i, byte in enumerate(likeliest) if chr(byte).isalnum() and byte < 128)
+        said = chr(likeliest[end])
+        for answer, right in ((said, 1), (chr(ord(said) ^ 1), 0)):
+            entry = {"text": text[:1], "needles": 1, "questions": [
+                {"ask": text[1 : end + 1], "answer": answer, "distance": 3}]}
+            path = self.write("one.jsonl", json.dumps(entry) + "\n")
+            rows = self.rows_of(self.model, "--variants", "dense", "--questions", path,
+                                "--text-bytes", "0")
+            self.assertEqual((rows[0]["right"], rows[0]["asked"]), (right, 1))
+
+    def test_classes(self):
+        row = self.rows_of(self.model, "--variants", "dense", "--text-bytes", "0")[0]
+        self.assertEqual([entry["asked"] for entry in row["by_needles"]], [1, 0, 3, 0])
+        self.assertEqual([entry["asked"] for entry in row["by_distance"]], [1, 1, 1, 0, 1])
+        self.assertEqual(row["text_tokens"], 0)
+
+    def test_tables_and_cache(self):
+        code, out, errors = self.run_eval(self.models)
+        self.assertEqual(code, 0, errors)
+        for part in ("perplexity", "right answers", "d4w8", "1 needle", "to 512 back"):
+            self.assertIn(part, out)
+        dense, dilated, hybrid = self.rows_of(self.model, "--variants", "dense,d4,dense/d4")
+        self.assertLess(dilated["keys"], hybrid["keys"])
+        self.assertLess(hybrid["cache_bytes"], dense["cache_bytes"])
+        self.assertEqual(dense["keys"], dense["length"])
+        rules = '{"rules": [{"variant": {"kind": "dilated", "dilation": 4}}]}'
+        policy = self.rows_of(self.model, "--policy", self.write("policy.json", rules))
+        self.assertEqual(policy[0]["nats"], dilated["nats"])
+
+    def test_resume(self):
+        path = self.path("kept.rows")
+        first = self.rows_of(self.models, "--resume", path)
+        with open(path) as file:
+            lines = file.read().splitlines()
+        self.assertEqual(len(lines), 2)
+        # A kept row is taken as it is; one that was cut short is measured again.
+        changed = re.sub(r'"nats":[0-9.e+-]+', '"nats":1.25', lines[0])
+        self.write("kept.rows", changed + "\n" + lines[1][:40] + "\n")
+        again = self.rows_of(self.models, "--resume", path)
+        self.assertEqual(again[0]["nats"], 1.25)
+        self.assertEqual(again[1], first[1])
+        # Other settings make other rows.
+        other = self.rows_of(self.models, "--resume", path, "--cache-dtype", "f32")
+        self.assertNotEqual(other[0]["nats"], 1.25)
+
+    def test_bad_input(self):
+        self.refused("which models?")
+        self.refused("has neither config.json nor rows.txt", self.work.name)
+        self.refused("are for one model", self.models, "--variants", "dense")
+        self.refused("--rows is for a folder", self.model, "--rows", "x")
+        self.refused('"d0x" is not a variant', self.model, "--variants", "d0x")
+        self.refused("is not followed by one variant", self.models, "--rows",
+                     self.write("bad.txt", "random\n"))
+        self.refused("names no row", self.models, "--rows", self.write("bad.txt", "#\n"))
+        self.refused("nothing/config.json: No such file", self.models, "--rows",
+                     self.write("bad.txt", "nothing dense\n"))
+        for entry, message in (
+                ("[1]", "not a JSON object"), ('{"needles": 1}', '"text" must be'),
+                ('{"text": "a", "needles": -1}', '"needles" must be'),
+                ('{"text": "a", "needles": 1, "questions": []}', "\"questions\" must be a list"),
+                ('{"text": "a", "needles": 1, "questions": [{"ask": "b"}]}',
+                 'a question needs'),
+                ('{"text": "a", "needles": 1, "questions": [{"ask": "b", "answer": "c"}]}',
+                 '"distance" must be'),
+                ('{"text": "", "needles": 1, "questions": [{"ask": "", "answer": "c", '
+                 '"distance": 1}]}', "nothing stands before")):
+            self.refused("line 2: " + message, self.model,
+                         "--questions",
+                         self.write("bad.jsonl", json.dumps(ROWS[0]) + "\n" + entry + "\n"))
+
+
+unittest.main(argv=sys.argv[:1], verbosity=0)

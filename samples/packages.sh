@@ -41,4 +41,4 @@ build_packages='gcc libc6-dev meson ninja-build pkg-config glslang-tools libvulk
 # What the samples use when they run.
 sample_packages='python3 python3-numpy libvulkan1 mesa-vulkan-drivers'
 # What the tests need beside these.
-test_packages='vulkan-validationlayers'
+test_packages='vulkan-validationlayers python3-torch'

@@ -1,0 +1,1 @@
+"""Trains RAT+ models that ratplus-run loads."""

@@ -103,7 +103,9 @@ static void add(struct score *classes, const uint32_t *limits, uint32_t count, u
     classes[i].right += right;
 }
 
-static bool answer_row(struct bench *b, const struct question_row *row, struct problem *problem)
+/* Adds the nats of the answers. */
+static bool answer_row(struct bench *b, const struct question_row *row, double *nats,
+                       struct problem *problem)
 {
     const uint32_t vocabulary = b->engine->model->config.vocabulary;
     if (!feed(b, row->tokens, row->count, problem))
@@ -111,8 +113,11 @@ static bool answer_row(struct bench *b, const struct question_row *row, struct p
     for (uint32_t i = 0; i < row->question_count; i++) {
         const struct question *q = &row->questions[i];
         bool right = true;
-        for (uint32_t t = q->first; t < q->first + q->count; t++)
+        for (uint32_t t = q->first; t < q->first + q->count; t++) {
             right &= likeliest(logits_after(b, t - 1), vocabulary) == (uint32_t)row->tokens[t];
+            *nats += nats_of(logits_after(b, t - 1), vocabulary, row->tokens[t]);
+        }
+        b->out->answer_tokens += q->count;
         b->out->all.asked++;
         b->out->all.right += right;
         add(b->out->by_needles, needle_limits, NEEDLE_CLASSES, row->needles, right);
@@ -138,11 +143,11 @@ static bool measure_all(struct bench *b, measure_progress progress, void *user,
                         struct problem *problem)
 {
     const struct measure_input *in = b->input;
-    double nats = 0, total = (double)in->text_count, done = 0;
+    double nats = 0, answer_nats = 0, total = (double)in->text_count, done = 0;
     for (uint32_t i = 0; i < in->questions.count; i++)
         total += in->questions.rows[i].count;
     for (uint32_t i = 0; i < in->questions.count; i++) {
-        if (!answer_row(b, &in->questions.rows[i], problem))
+        if (!answer_row(b, &in->questions.rows[i], &answer_nats, problem))
             return false;
         done += in->questions.rows[i].count;
         if (progress)
@@ -157,6 +162,7 @@ static bool measure_all(struct bench *b, measure_progress progress, void *user,
             progress(user, done / total);
     }
     b->out->nats = b->out->text_tokens ? nats / b->out->text_tokens : 0;
+    b->out->answer_nats = b->out->answer_tokens ? answer_nats / b->out->answer_tokens : 0;
     return true;
 }
 

@@ -20,6 +20,8 @@ struct score {
 struct measured {
     double nats;           /* mean of a text token */
     uint32_t text_tokens;  /* predicted; 0 without a text */
+    double answer_nats;    /* mean of an answer's token */
+    uint32_t answer_tokens;
     struct score all, by_needles[NEEDLE_CLASSES], by_distance[DISTANCE_CLASSES];
     uint64_t cache_bytes;  /* of a sequence of `length` tokens */
     double keys;           /* positions that a layer then holds, on average */

@@ -45,49 +45,98 @@ static bool add_candidates(struct tuner *t, struct problem *problem)
     return good && (t->count > 0 || problem_set(problem, "--candidates names no variant"));
 }
 
-/* The first half of the text is known, the second unseen. */
-static bool read_text(struct tuner *t, struct problem *problem)
+/* Parts of the text are known and unseen in turns, as a file may hold several works. */
+static bool split_text(struct tuner *t, const int32_t *tokens, uint32_t count,
+                       struct problem *problem)
 {
-    const char *path = t->options.text;
-    char *data = NULL;
-    size_t size = 0;
-    uint32_t count = 0;
-    if (!file_read(path, &data, &size, problem))
-        return false;
-    size = size < t->options.text_bytes ? size : (size_t)t->options.text_bytes;
-    const bool good = tokenizer_encode(&t->tokenizer, data, size, &t->text, &count, problem);
-    free(data);
-    if (!good)
-        return false;
+    const uint32_t context = t->model.config.context, half = (count + 1) / 2;
+    const uint32_t piece = context < half && context > 1 ? context : half;
+    uint32_t unseen = 0;
     if (count < 4)
-        return problem_set(problem, "%s is too short to predict", path);
+        return problem_set(problem, "%s is too short to predict", t->options.text);
+    t->text = malloc(count * sizeof *t->text);
+    if (!t->text)
+        return problem_set(problem, "out of memory for the text");
+    for (uint32_t pass = 0; pass < 2; pass++)
+        for (uint32_t first = pass * piece; first < count; first += 2 * piece) {
+            const uint32_t size = count - first < piece ? count - first : piece;
+            uint32_t *filled = pass ? &unseen : &t->known.text_count;
+            memcpy(t->text + (pass ? t->known.text_count : 0) + *filled, tokens + first,
+                   size * sizeof *tokens);
+            *filled += size;
+        }
     t->known.text = t->text;
-    t->known.text_count = count / 2;
-    t->unseen.text = t->text + count / 2;
-    t->unseen.text_count = count - count / 2;
+    t->unseen.text = t->text + t->known.text_count;
+    t->unseen.text_count = unseen;
+    t->known.piece = t->unseen.piece = piece;
     return true;
 }
 
-/* Rows are known and unseen in turns, as files often begin with the easy ones. */
+static bool read_text(struct tuner *t, struct problem *problem)
+{
+    char *data = NULL;
+    int32_t *tokens = NULL;
+    size_t size = 0;
+    uint32_t count = 0;
+    if (!file_read(t->options.text, &data, &size, problem))
+        return false;
+    size = size < t->options.text_bytes ? size : (size_t)t->options.text_bytes;
+    const bool good = tokenizer_encode(&t->tokenizer, data, size, &tokens, &count, problem) &&
+                      split_text(t, tokens, count, problem);
+    free(tokens);
+    free(data);
+    return good;
+}
+
+/* Which rows are unseen: every second of those with as many needles, so that both
+ * halves ask alike. */
+static bool *choose_unseen(const struct question_list *list)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < list->count; i++)
+        most = list->rows[i].needles > most ? list->rows[i].needles : most;
+    bool *unseen = calloc(list->count, sizeof *unseen);
+    bool *next = calloc((size_t)most + 1, sizeof *next);
+    for (uint32_t i = 0; unseen && next && i < list->count; i++) {
+        const uint32_t needles = list->rows[i].needles;
+        unseen[i] = next[needles];
+        next[needles] = !next[needles];
+    }
+    if (!next) {
+        free(unseen);
+        unseen = NULL;
+    }
+    free(next);
+    return unseen;
+}
+
 static bool read_questions(struct tuner *t, struct problem *problem)
 {
     struct question_list *list = &t->questions;
     if (!questions_read(t->options.questions, &t->tokenizer, t->options.row_limit, list, problem))
         return false;
-    if (list->count < 2)
-        return problem_set(problem, "%s has one row, but the search needs one and its check another",
-                           t->options.questions);
     struct question_row *rows = malloc(list->count * sizeof *rows);
-    if (!rows)
+    bool *unseen = choose_unseen(list);
+    uint32_t known = 0, filled = 0;
+    if (!rows || !unseen) {
+        free(rows);
+        free(unseen);
         return problem_set(problem, "out of memory for the questions");
-    const uint32_t known = list->count - list->count / 2;
-    for (uint32_t i = 0; i < list->count; i++)
-        rows[i % 2 == 0 ? i / 2 : known + i / 2] = list->rows[i];
+    }
+    for (uint32_t pass = 0; pass < 2; pass++) {
+        for (uint32_t i = 0; i < list->count; i++)
+            if (unseen[i] == (pass == 1))
+                rows[filled++] = list->rows[i];
+        known = pass == 0 ? filled : known;
+    }
+    free(unseen);
     free(list->rows);
     list->rows = rows;
     t->known.questions = (struct question_list){rows, known, list->longest};
     t->unseen.questions = (struct question_list){rows + known, list->count - known, list->longest};
-    return true;
+    return known < list->count ||
+           problem_set(problem, "%s has no two rows with as many needles: one for the search, and "
+                       "one to check it with", t->options.questions);
 }
 
 static struct stat about(const char *path)
@@ -118,8 +167,6 @@ static bool open_all(struct tuner *t, struct problem *problem)
         !tokenizer_open(&t->tokenizer, &t->model, problem) ||
         (o->text && !read_text(t, problem)) || (o->questions && !read_questions(t, problem)))
         return false;
-    const uint32_t context = t->model.config.context;
-    t->known.piece = t->unseen.piece = context < 2 ? 2 : context;
     t->known.cache_dtype = t->unseen.cache_dtype = o->cache_dtype;
     describe(t);
     return memo_open(&t->memo, o->resume, t->settings, problem) &&

@@ -5,6 +5,7 @@ Usage: test_tune.py TUNER CONVERTER CHECKPOINT
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ class Tuner(unittest.TestCase):
         cls.work = tempfile.TemporaryDirectory()
         cls.model = cls.path("model")
         subprocess.run([CONVERTER, CHECKPOINT, cls.model, "--heads", "4", "--quiet"], check=True)
-        cls.text = cls.write("text.txt", "".join(f"{i} times {i} is {i * i}. " for i in range(40)))
+        cls.text = cls.write("text.txt", "".join(f"{i} times {i} is {i * i}. " for i in range(60)))
         cls.questions = cls.write("questions.jsonl", "".join(json.dumps(row) + "\n" for row in ROWS))
         with open(os.path.join(cls.model, "config.json")) as file:
             cls.layers = json.load(file)["layers"]
@@ -46,9 +47,9 @@ class Tuner(unittest.TestCase):
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         return result.returncode, result.stdout.decode(), result.stderr.decode()
 
-    def tuned(self, *arguments):
+    def tuned(self, *arguments, model=None):
         """The table's rows by policy, the layers' variants, and all that was printed."""
-        code, out, errors = self.run_tune(self.model, *arguments)
+        code, out, errors = self.run_tune(model or self.model, *arguments)
         self.assertEqual(code, 0, errors)
         rows = {}
         for line in out.split("\n\n")[1].splitlines()[1:]:
@@ -80,7 +81,7 @@ class Tuner(unittest.TestCase):
         self.assertEqual([rule["variant"] for rule in rules], layers)
         with open(self.text) as file:
             text = file.read()
-        half = self.write("half.txt", text[:len(text) // 2])
+        half = self.write("half.txt", text[: (len(text) + 1) // 2])
         result = subprocess.run([EVALUATOR, self.model, "--text", half, "--policy", path, "--json",
                                  "-", "--device", "reference"], stdout=subprocess.PIPE, check=True)
         self.assertAlmostEqual(json.loads(result.stdout.decode())["rows"][0]["nats"],
@@ -99,6 +100,27 @@ class Tuner(unittest.TestCase):
         self.refused("the target is 1, but the cheapest variant costs", self.model, *options,
                      "--keys", "1")
         self.refused("the cheapest variant costs", self.model, *options, "--cache", "10")
+
+    def test_halves_ask_alike(self):
+        # Both halves get a row of each number of needles, and so the same losses.
+        rows = [dict(ROWS[0], needles=i) for i in (1, 2, 1, 2)]
+        rows[1]["text"] = rows[3]["text"] = "another text"
+        path = self.write("alike.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        found, _, _ = self.tuned("--questions", path, "--keys", "99", "--candidates", "d4")
+        self.assertEqual(found["d4"]["unseen"][0], f"{found['d4']['loss']:.4f}")
+
+        # So do parts of a text that is longer than the context.
+        folder = self.path("short")
+        shutil.copytree(self.model, folder)
+        with open(os.path.join(folder, "config.json")) as file:
+            config = json.load(file)
+        with open(os.path.join(folder, "config.json"), "w") as file:
+            json.dump(dict(config, context=50), file)
+        text = self.write("parts.txt", "".join(2 * (part * 25) for part in ("ab", "cd", "xy")))
+        options = ("--text", text, "--keys", "99", "--candidates", "d4")
+        found, _, out = self.tuned(*options, model=folder)
+        self.assertEqual(found["d4"]["unseen"][0], f"{found['d4']['loss']:.4f}")
+        self.assertIn("sequences of 50 tokens", out)
 
     def test_resume(self):
         path = self.path("kept.trials")
@@ -132,7 +154,7 @@ class Tuner(unittest.TestCase):
         self.refused("at most 32 candidates", *text, "--keys", "9", "--candidates",
                      ",".join(f"d{i}" for i in range(2, 40)))
         self.refused("is too short", self.model, "--keys", "9", "--text", self.write("one", "abc"))
-        self.refused("has one row", self.model, "--keys", "9", "--questions",
+        self.refused("has no two rows", self.model, "--keys", "9", "--questions",
                      self.write("one", json.dumps(ROWS[0]) + "\n"))
         self.refused("nowhere: No such file", self.model, "--keys", "9", "--text", "/nowhere")
         code, _, errors = self.run_tune(*text, "--keys", "99", "--out", "/nowhere/policy.json",

@@ -1,5 +1,5 @@
 """Every kind of model through ratplus-run, against the formulas in numpy: GELU and
-Llama blocks, with memory and without.
+Llama blocks, with memory and without, in every type that weights may have.
 
 Usage: test_blocks.py RUNNER vulkan|reference
 """
@@ -35,7 +35,23 @@ def weights_of(random, block, memory, feed_forward):
             .astype("<f4") for name, shape in shapes.items()}
 
 
-def write_model(folder, weights, block, memory, feed_forward):
+def as_bfloat16(values):
+    """The upper halves of float32; the lower ones are cut off, which is a rounding too."""
+    return (values.astype("<f4").view("<u4") >> 16).astype("<u2")
+
+
+def rounded(values, dtype):
+    """The bytes that a file holds, and the numbers that they stand for."""
+    if dtype == "F16":
+        stored = values.astype("<f2")
+        return stored.tobytes(), stored.astype("<f4")
+    if dtype == "BF16":
+        stored = as_bfloat16(values)
+        return stored.tobytes(), (stored.astype("<u4") << 16).view("<f4")
+    return values.astype("<f4").tobytes(), values
+
+
+def write_model(folder, weights, block, memory, feed_forward, dtype="F32"):
     config = {"architecture": "ratplus", "layers": LAYERS, "d_model": D, "heads": HEADS,
               "kv_heads": HEADS, "head_size": SIZE, "feed_forward": feed_forward,
               "vocabulary": VOCABULARY, "context": 128, "norm_eps": EPS,
@@ -43,18 +59,17 @@ def write_model(folder, weights, block, memory, feed_forward):
               "tokenizer": "bytes"}
     if not memory:
         config["memory"] = False
-    header, offset = {}, 0
+    header, data = {}, b""
     for name, values in weights.items():
-        header[name] = {"dtype": "F32", "shape": list(values.shape),
-                        "data_offsets": [offset, offset + values.nbytes]}
-        offset += values.nbytes
+        stored, weights[name] = rounded(values, dtype)
+        header[name] = {"dtype": dtype, "shape": list(values.shape),
+                        "data_offsets": [len(data), len(data) + len(stored)]}
+        data += stored
     text = json.dumps(header).encode()
     with open(os.path.join(folder, "config.json"), "w") as file:
         json.dump(config, file)
     with open(os.path.join(folder, "model.safetensors"), "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for values in weights.values():
-            file.write(values.tobytes())
+        file.write(struct.pack("<Q", len(text)) + text + data)
 
 
 def sigmoid(x):
@@ -130,10 +145,12 @@ def main():
     good = True
     with tempfile.TemporaryDirectory() as work:
         tokens.astype("<i4").tofile(os.path.join(work, "tokens.bin"))
-        for block, memory, feed_forward in (("gelu", True, 64), ("gelu", False, 80),
-                                            ("llama", True, 48), ("llama", False, 56)):
+        for block, memory, feed_forward, dtype in (
+                ("gelu", True, 64, "F32"), ("gelu", False, 80, "F16"), ("llama", True, 48, "F32"),
+                ("llama", True, 88, "BF16"), ("llama", False, 56, "F16"),
+                ("gelu", True, 24, "BF16")):
             weights = weights_of(random, block, memory, feed_forward)
-            write_model(work, weights, block, memory, feed_forward)
+            write_model(work, weights, block, memory, feed_forward, dtype)
             for dilation, name, prompt in ((1, "dense", TOKENS), (4, "d4", 61)):
                 found, errors = run(work, "--variant", name, "--prompt-tokens", str(prompt))
                 if found is None:
@@ -141,10 +158,11 @@ def main():
                 wanted = logits_of(weights, tokens, block, memory, dilation)
                 worst = (np.linalg.norm(found - wanted, axis=1) /
                          np.linalg.norm(wanted, axis=1)).max()
-                print(f"{block}, {'memory' if memory else 'plain'}, {name}: relative error of the "
+                print(f"{block}, {'memory' if memory else 'plain'}, {dtype}, {name}: relative error of the "
                       f"worst row {worst:.1e}")
                 good = good and worst <= BOUND
         # The weights say otherwise than config.json: refused, by name.
+        weights = weights_of(random, "llama", False, 56)
         write_model(work, weights, "llama", True, 56)
         found, errors = run(work)
         good = good and found is None and '"layers.0.in_proj.weight" has the shape' in errors

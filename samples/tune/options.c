@@ -29,8 +29,8 @@ bool tune_options_parse(int argc, char **argv, struct tune_options *out, bool *d
 {
     bool help = false, version = false;
     *out = (struct tune_options){
-        .candidates = "dense,d2,d4,d8,d16,d32,d64,d16w64s4,d64w64s4,d64w16s4,streamw64s4,"
-                      "streamw16s4",
+        .candidates = "dense,d2,d4,d6,d8,d12,d16,d24,d32,d64,d16w64s4,d64w64s4,d64w16s4,"
+                      "streamw64s4,streamw16s4,streamw8",
         .text_bytes = 32768,
         .patience = 16,
         .dtype = "f16",

@@ -75,13 +75,19 @@ static bool try_it(struct walk *w, bool *better, struct problem *problem)
     return true;
 }
 
+static double cheapest(const struct search *s)
+{
+    double least = s->cost[0];
+    for (uint32_t v = 1; v < s->variants; v++)
+        least = s->cost[v] < least ? s->cost[v] : least;
+    return least;
+}
+
 static bool find_base(struct walk *w, struct problem *problem)
 {
     const struct search *s = w->search;
-    double cheapest = INFINITY;
     bool found = false;
     for (uint32_t v = 0; v < s->variants; v++) {
-        cheapest = s->cost[v] < cheapest ? s->cost[v] : cheapest;
         if (s->cost[v] > s->target * (1 + SLACK) || (found && s->uniform[v] >= w->result->loss))
             continue;
         found = true;
@@ -91,31 +97,37 @@ static bool find_base(struct walk *w, struct problem *problem)
     for (uint32_t i = 0; i < s->layers; i++)
         w->result->choice[i] = w->result->base;
     return found || problem_set(problem, "the target is %.10g, but the cheapest variant costs %.10g",
-                                s->target, cheapest);
+                                s->target, cheapest(s));
 }
 
 /* One layer at a time leaves the base. A variant that costs too much for that may
- * still fit beside cheaper layers, so all are measured. */
+ * still fit beside cheaper layers; one that does not even then is never taken. */
 static bool measure_deltas(struct walk *w, struct problem *problem)
 {
     const struct search *s = w->search;
     const double base_loss = w->result->loss;
     const uint32_t base = w->result->base;
     memcpy(w->trial, w->result->choice, choice_bytes(w));
-    for (uint32_t i = 0; i < s->layers; i++)
+    for (uint32_t i = 0; i < s->layers; i++) {
+        double *delta = w->delta + (size_t)i * s->variants;
         for (uint32_t v = 0; v < s->variants; v++) {
             double loss = base_loss;
             w->trial[i] = v;
+            if (s->cost[v] + (s->layers - 1) * cheapest(s) > limit(s)) {
+                delta[v] = INFINITY;
+                continue;
+            }
             const bool good = v == base || s->measure(s->user, w->trial, &loss, problem);
             if (!good)
                 return false;
-            w->delta[(size_t)i * s->variants + v] = loss - base_loss;
+            delta[v] = loss - base_loss;
             if (loss < w->result->loss && total(s, w->trial) <= limit(s)) {
                 w->result->loss = loss;
                 memcpy(w->result->choice, w->trial, choice_bytes(w));
             }
-            w->trial[i] = base;
         }
+        w->trial[i] = base;
+    }
     return true;
 }
 
@@ -126,7 +138,7 @@ static void extend(const struct search *s, const struct walk *w, uint32_t layer,
         for (uint32_t v = 0; before[bucket].reached && v < s->variants; v++) {
             const double cost = before[bucket].cost + s->cost[v];
             const double loss = before[bucket].loss + delta_of(w, layer, v);
-            if (cost > limit(s))
+            if (cost > limit(s) || isinf(loss))
                 continue;
             struct state *to = &after[(uint32_t)(cost / limit(s) * BUCKETS)];
             if (!to->reached || loss < to->loss || (loss <= to->loss && cost < to->cost))

@@ -148,6 +148,34 @@ static void test_target_at_a_variant(void)
     search_result_free(&result);
 }
 
+/* What no policy within the target can hold is not measured. */
+static void test_too_dear(void)
+{
+    struct random random = {12};
+    struct world world = make_world(&random, 0.1);
+    double uniform[VARIANTS];
+    struct search search = make_search(&world, costs, 1, uniform);
+    struct search_result result;
+    struct problem problem;
+    CHECK(search_run(&search, &result, &problem));
+    CHECK_EQUAL(result.base, 4);
+    CHECK(world.asked <= 1);
+    search_result_free(&result);
+    /* 67 in all hold 64 beside three layers of 1; 66 do not. */
+    search.target = 67.0 / LAYERS;
+    for (uint32_t i = 0; i < LAYERS; i++)
+        world.loss[i][0] = i == 1 ? -100 : 100;
+    CHECK(search_run(&search, &result, &problem));
+    const uint32_t wanted[LAYERS] = {4, 0, 4, 4};
+    CHECK(memcmp(result.choice, wanted, sizeof wanted) == 0);
+    search_result_free(&result);
+    search.target = 66.0 / LAYERS;
+    CHECK(search_run(&search, &result, &problem));
+    for (uint32_t i = 0; i < LAYERS; i++)
+        CHECK(result.choice[i] != 0);
+    search_result_free(&result);
+}
+
 static void test_failures(void)
 {
     struct random random = {10};
@@ -202,6 +230,7 @@ int main(void)
     RUN(test_losses_that_add_up);
     RUN(test_losses_that_do_not);
     RUN(test_target_at_a_variant);
+    RUN(test_too_dear);
     RUN(test_failures);
     RUN(test_attended_keys);
     return check_result();

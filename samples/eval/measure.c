@@ -139,6 +139,20 @@ static bool predict_piece(struct bench *b, const int32_t *tokens, uint32_t count
     return true;
 }
 
+uint32_t measure_units(const struct measure_input *input)
+{
+    /* A last piece of one token predicts nothing. */
+    const uint32_t piece = input->piece;
+    const uint32_t pieces = input->text_count > 1 ? (input->text_count + piece - 2) / piece : 0;
+    return input->questions.count + pieces;
+}
+
+static void keep_unit(const struct measure_input *input, uint32_t unit, double nats)
+{
+    if (input->unit_nats)
+        input->unit_nats[unit] = nats;
+}
+
 static bool measure_all(struct bench *b, measure_progress progress, void *user,
                         struct problem *problem)
 {
@@ -146,17 +160,22 @@ static bool measure_all(struct bench *b, measure_progress progress, void *user,
     double nats = 0, answer_nats = 0, total = (double)in->text_count, done = 0;
     for (uint32_t i = 0; i < in->questions.count; i++)
         total += in->questions.rows[i].count;
+    uint32_t unit = 0;
     for (uint32_t i = 0; i < in->questions.count; i++) {
+        const double before = answer_nats;
         if (!answer_row(b, &in->questions.rows[i], &answer_nats, problem))
             return false;
+        keep_unit(in, unit++, answer_nats - before);
         done += in->questions.rows[i].count;
         if (progress)
             progress(user, done / total);
     }
     for (uint32_t first = 0; first + 1 < in->text_count; first += in->piece) {
         const uint32_t left = in->text_count - first, count = left < in->piece ? left : in->piece;
+        const double before = nats;
         if (!predict_piece(b, in->text + first, count, &nats, problem))
             return false;
+        keep_unit(in, unit++, nats - before);
         done += count;
         if (progress)
             progress(user, done / total);

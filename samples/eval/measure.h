@@ -34,7 +34,12 @@ struct measure_input {
     uint32_t piece; /* tokens of the text in one sequence, at least 2 */
     struct question_list questions; /* may be empty */
     ratp_dtype cache_dtype;
+    /* NULL, or [measure_units]: gets the nats of each row's answers, then of each
+     * piece of the text. */
+    double *unit_nats;
 };
+
+uint32_t measure_units(const struct measure_input *input);
 
 /* A share of the progress bar's work, 0 to 1; may be NULL. */
 typedef void (*measure_progress)(void *user, double share);

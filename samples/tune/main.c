@@ -169,7 +169,7 @@ static bool open_all(struct tuner *t, struct problem *problem)
         return false;
     t->known.cache_dtype = t->unseen.cache_dtype = o->cache_dtype;
     describe(t);
-    return memo_open(&t->memo, o->resume, t->settings, problem) &&
+    return memo_open(&t->memo, o->resume, t->settings, measure_units(&t->known), problem) &&
            engine_open(&t->model, &engine, &t->messages, &t->engine, problem);
 }
 
@@ -212,14 +212,26 @@ static bool loss_of(void *user, const uint32_t *choice, double *loss, struct pro
     return good;
 }
 
-static bool check_unseen(struct tuner *t, const uint32_t *choice, struct measured *out,
-                         struct problem *problem)
+/* What two policies lose apart by chance: both were tried. */
+static double doubt_of(void *user, const uint32_t *a, const uint32_t *b)
 {
-    ratp_policy *policy;
-    if (!tuner_policy(t, choice, &policy, problem))
-        return false;
-    const bool good = measure(t->engine, policy, &t->unseen, NULL, NULL, out, problem);
-    t->engine->ratp->policy_destroy(&policy);
+    struct tuner *t = user;
+    char *name_a = tuner_name(t, a), *name_b = tuner_name(t, b);
+    const struct trial *trial_a = name_a ? memo_find(&t->memo, name_a) : NULL;
+    const struct trial *trial_b = name_b ? memo_find(&t->memo, name_b) : NULL;
+    const double doubt =
+        trial_a && trial_b ? standard_error(trial_a->units, trial_b->units, t->memo.units) : 0;
+    free(name_a);
+    free(name_b);
+    return doubt;
+}
+
+static bool check_unseen(struct tuner *t, const uint32_t *choice, struct trial *trial,
+                         struct score *answers, struct problem *problem)
+{
+    struct measured measured;
+    const bool good = tuner_measure(t, choice, &t->unseen, trial, &measured, problem);
+    *answers = good ? measured.all : (struct score){0};
     return good;
 }
 
@@ -255,11 +267,15 @@ static bool report(struct tuner *t, const struct search_result *result, uint32_t
     for (uint32_t i = 0; i < t->model.config.layers; i++)
         uniform[i] = result->base;
     const bool good = tuner_try(t, result->choice, &report.trial, problem) &&
-                      check_unseen(t, uniform, &report.base_unseen, problem) &&
-                      check_unseen(t, result->choice, &report.unseen, problem);
+                      check_unseen(t, uniform, &report.base_unseen, &report.base_answers,
+                                   problem) &&
+                      check_unseen(t, result->choice, &report.unseen, &report.answers, problem);
     if (!t->options.quiet)
         progress_show("", 1, 1);
-    return good && report_print(t, &report, problem) && write_policy(t, result->choice, problem);
+    const bool printed = good && report_print(t, &report, problem);
+    free(report.base_unseen.units);
+    free(report.unseen.units);
+    return printed && write_policy(t, result->choice, problem);
 }
 
 static bool tune(struct tuner *t, struct problem *problem)
@@ -282,6 +298,7 @@ static bool tune(struct tuner *t, struct problem *problem)
         .uniform = losses,
         .patience = (uint32_t)t->options.patience,
         .measure = loss_of,
+        .doubt = doubt_of,
         .user = t,
     };
     good = good && search_run(&search, &result, problem) &&

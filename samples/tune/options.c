@@ -11,7 +11,8 @@ static const char examples[] =
     "  ratplus-tune model --text book.txt --cache 600000 --resume tune.trials\n"
     "  ratplus-tune model --text book.txt --keys 40 --candidates dense,d8,d64,streamw64s4\n"
     "\nHalf of the questions and of the text serve the search; the other half checks what it\n"
-    "found. The loss is nats of a text's token plus nats of an answer's token.\n";
+    "found. The loss is nats of a text's token plus nats of an answer's token; a gain counts when\n"
+    "it is more than its standard error over the questions and the parts of the text.\n";
 
 static bool check(const struct tune_options *o, struct problem *problem)
 {

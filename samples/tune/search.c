@@ -21,6 +21,7 @@ struct walk {
     struct search_result *result;
     double *delta;   /* [layers][variants]: the loss beyond the base's, one layer changed */
     uint32_t *trial; /* [layers] */
+    uint32_t *base;  /* [layers]: the base in each */
     uint32_t *tried; /* [count][layers]: what was measured after the first pass */
     uint32_t tried_count;
 };
@@ -55,7 +56,22 @@ static size_t choice_bytes(const struct walk *w)
     return w->search->layers * sizeof *w->trial;
 }
 
-/* Measures w->trial, and keeps it when nothing before was as good. */
+static double doubt(const struct walk *w, const uint32_t *a, const uint32_t *b)
+{
+    return w->search->doubt ? w->search->doubt(w->search->user, a, b) : 0;
+}
+
+/* Keeps w->trial when it is better than all before, and not by chance. */
+static bool consider(struct walk *w, double loss)
+{
+    const bool better = loss + doubt(w, w->trial, w->result->choice) < w->result->loss;
+    if (better) {
+        w->result->loss = loss;
+        memcpy(w->result->choice, w->trial, choice_bytes(w));
+    }
+    return better;
+}
+
 static bool try_it(struct walk *w, bool *better, struct problem *problem)
 {
     const struct search *s = w->search;
@@ -67,11 +83,7 @@ static bool try_it(struct walk *w, bool *better, struct problem *problem)
     memcpy(grown + (size_t)w->tried_count++ * s->layers, w->trial, choice_bytes(w));
     if (!s->measure(s->user, w->trial, &loss, problem))
         return false;
-    *better = loss < w->result->loss;
-    if (*better) {
-        w->result->loss = loss;
-        memcpy(w->result->choice, w->trial, choice_bytes(w));
-    }
+    *better = consider(w, loss);
     return true;
 }
 
@@ -95,7 +107,7 @@ static bool find_base(struct walk *w, struct problem *problem)
         w->result->loss = s->uniform[v];
     }
     for (uint32_t i = 0; i < s->layers; i++)
-        w->result->choice[i] = w->result->base;
+        w->base[i] = w->result->choice[i] = w->result->base;
     return found || problem_set(problem, "the target is %.10g, but the cheapest variant costs %.10g",
                                 s->target, cheapest(s));
 }
@@ -107,24 +119,24 @@ static bool measure_deltas(struct walk *w, struct problem *problem)
     const struct search *s = w->search;
     const double base_loss = w->result->loss;
     const uint32_t base = w->result->base;
-    memcpy(w->trial, w->result->choice, choice_bytes(w));
+    memcpy(w->trial, w->base, choice_bytes(w));
     for (uint32_t i = 0; i < s->layers; i++) {
         double *delta = w->delta + (size_t)i * s->variants;
         for (uint32_t v = 0; v < s->variants; v++) {
-            double loss = base_loss;
+            double loss;
             w->trial[i] = v;
             if (s->cost[v] + (s->layers - 1) * cheapest(s) > limit(s)) {
                 delta[v] = INFINITY;
                 continue;
             }
-            const bool good = v == base || s->measure(s->user, w->trial, &loss, problem);
-            if (!good)
+            if (v == base)
+                continue;
+            if (!s->measure(s->user, w->trial, &loss, problem))
                 return false;
-            delta[v] = loss - base_loss;
-            if (loss < w->result->loss && total(s, w->trial) <= limit(s)) {
-                w->result->loss = loss;
-                memcpy(w->result->choice, w->trial, choice_bytes(w));
-            }
+            /* What is doubtful counts as worse. */
+            delta[v] = loss - base_loss + doubt(w, w->trial, w->base);
+            if (total(s, w->trial) <= limit(s))
+                consider(w, loss);
         }
         w->trial[i] = base;
     }
@@ -238,13 +250,15 @@ bool search_run(const struct search *search, struct search_result *out, struct p
     *out = (struct search_result){0};
     out->choice = calloc(search->layers, sizeof *out->choice);
     w.trial = calloc(search->layers, sizeof *w.trial);
+    w.base = calloc(search->layers, sizeof *w.base);
     w.delta = calloc((size_t)search->layers * search->variants, sizeof *w.delta);
-    bool better, good = (out->choice && w.trial && w.delta) ||
+    bool better, good = (out->choice && w.trial && w.base && w.delta) ||
                         problem_set(problem, "out of memory for the search");
     good = good && find_base(&w, problem) && measure_deltas(&w, problem) && solve(&w, problem) &&
            try_it(&w, &better, problem) && refine(&w, problem);
     free(w.tried);
     free(w.delta);
+    free(w.base);
     free(w.trial);
     if (!good)
         search_result_free(out);

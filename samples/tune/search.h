@@ -16,6 +16,9 @@ struct search {
     uint32_t patience;         /* measurements without a gain, after which the search ends */
     /* The loss of choice[layers], the variant of each layer. */
     bool (*measure)(void *user, const uint32_t *choice, double *loss, struct problem *problem);
+    /* How far the losses of two policies that were measured may differ by chance; what
+     * gains less is not taken. NULL: they do not. */
+    double (*doubt)(void *user, const uint32_t *a, const uint32_t *b);
     void *user;
 };
 

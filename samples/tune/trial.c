@@ -7,11 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-double measured_loss(const struct measured *measured)
-{
-    return measured->nats + measured->answer_nats;
-}
-
 bool tuner_policy(const struct tuner *t, const uint32_t *choice, ratp_policy **out,
                   struct problem *problem)
 {
@@ -52,28 +47,66 @@ static void show(void *user, double share)
     progress_show(label, (uint64_t)(done < 1 ? done * 1000 : 999), 1000);
 }
 
+double standard_error(const double *a, const double *b, uint32_t units)
+{
+    double mean = 0, square = 0;
+    for (uint32_t i = 0; i < units; i++)
+        mean += (a[i] - b[i]) / units;
+    for (uint32_t i = 0; i < units; i++)
+        square += (a[i] - b[i] - mean) * (a[i] - b[i] - mean);
+    return units > 1 ? sqrt(square * units / (units - 1)) : 0;
+}
+
+/* Nats become shares of the loss, which is a mean over tokens of each kind. */
+static void share_loss(const struct measure_input *input, const struct measured *measured,
+                       double *units)
+{
+    for (uint32_t i = 0; i < measure_units(input); i++)
+        units[i] /= i < input->questions.count ? measured->answer_tokens : measured->text_tokens;
+}
+
+bool tuner_measure(struct tuner *t, const uint32_t *choice, struct measure_input *input,
+                   struct trial *trial, struct measured *measured, struct problem *problem)
+{
+    struct measured m;
+    ratp_policy *policy = NULL;
+    *trial = (struct trial){0};
+    trial->units = malloc((measure_units(input) + 1) * sizeof *trial->units);
+    input->unit_nats = trial->units;
+    bool good = trial->units || problem_set(problem, "out of memory for a trial");
+    good = good && tuner_policy(t, choice, &policy, problem) &&
+           measure(t->engine, policy, input, t->options.quiet ? NULL : show, t, &m, problem);
+    if (policy)
+        t->engine->ratp->policy_destroy(&policy);
+    input->unit_nats = NULL;
+    if (!good)
+        return false;
+    share_loss(input, &m, trial->units);
+    trial->loss = m.nats + m.answer_nats;
+    trial->cache_bytes = m.cache_bytes;
+    trial->length = m.length;
+    if (measured)
+        *measured = m;
+    return isfinite(trial->loss) ||
+           problem_set(problem, "the logits of %s are not finite numbers", t->model.folder);
+}
+
 bool tuner_try(struct tuner *t, const uint32_t *choice, struct trial *out,
                struct problem *problem)
 {
-    struct measured measured;
-    ratp_policy *policy = NULL;
     char *name = tuner_name(t, choice);
     if (!name)
         return problem_set(problem, "out of memory for a policy's name");
     t->trials++;
-    const struct trial *before = memo_find(&t->memo, name);
-    if (before)
-        *out = *before;
-    bool good = before || tuner_policy(t, choice, &policy, problem);
-    if (good && !before) {
-        good = measure(t->engine, policy, &t->known, t->options.quiet ? NULL : show, t, &measured,
-                       problem);
-        t->engine->ratp->policy_destroy(&policy);
-        *out = (struct trial){measured_loss(&measured), measured.cache_bytes, measured.length};
-        if (good && !isfinite(out->loss))
-            good = problem_set(problem, "the logits under %s are not finite numbers", name);
-        good = good && memo_add(&t->memo, name, out, problem);
+    bool good = true;
+    if (!memo_find(&t->memo, name)) {
+        struct trial trial;
+        good = tuner_measure(t, choice, &t->known, &trial, NULL, problem) &&
+               memo_add(&t->memo, name, &trial, problem);
+        free(trial.units);
     }
+    if (good)
+        *out = *memo_find(&t->memo, name);
     free(name);
     return good;
 }

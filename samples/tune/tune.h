@@ -25,6 +25,7 @@ bool tune_options_parse(int argc, char **argv, struct tune_options *out, bool *d
 struct memo {
     const char *path; /* NULL: none */
     const char *settings; /* lines made with others are passed over */
+    uint32_t units;       /* of a trial */
     struct memo_entry *entries;
     uint32_t count;
 };
@@ -33,10 +34,13 @@ struct trial {
     double loss; /* nats of a text's token plus nats of an answer's token */
     uint64_t cache_bytes;
     uint32_t length; /* of the longest sequence, in tokens */
+    double *units;   /* [units]: the shares of the loss of rows and of parts of the text */
 };
 
-bool memo_open(struct memo *memo, const char *path, const char *settings, struct problem *problem);
+bool memo_open(struct memo *memo, const char *path, const char *settings, uint32_t units,
+               struct problem *problem);
 const struct trial *memo_find(const struct memo *memo, const char *name);
+/* The units are copied. */
 bool memo_add(struct memo *memo, const char *name, const struct trial *trial,
               struct problem *problem);
 void memo_close(struct memo *memo);
@@ -74,16 +78,21 @@ char *tuner_name(const struct tuner *t, const uint32_t *choice);
 /* Measures with the known half, or remembers. */
 bool tuner_try(struct tuner *t, const uint32_t *choice, struct trial *out,
                struct problem *problem);
+/* Measures with either half; trial->units is to be freed. `measured` may be NULL. */
+bool tuner_measure(struct tuner *t, const uint32_t *choice, struct measure_input *input,
+                   struct trial *trial, struct measured *measured, struct problem *problem);
+/* The standard error of the difference of two losses, of the same questions and text. */
+double standard_error(const double *a, const double *b, uint32_t units);
 
 /* The outcome, as a table and the layers' variants, to stdout. */
 struct tune_report {
     uint32_t base;          /* the best uniform candidate */
     const uint32_t *choice; /* the tuned policy */
     struct trial trial;
-    struct measured base_unseen, unseen; /* of the base and of the policy */
+    struct trial base_unseen, unseen; /* of the base and of the policy */
+    struct score base_answers, answers; /* unseen ones */
 };
 
-double measured_loss(const struct measured *measured);
 bool report_print(const struct tuner *t, const struct tune_report *report,
                   struct problem *problem);
 

@@ -13,6 +13,7 @@ enum { LAYERS = 4, VARIANTS = 5, POLICIES = 5 * 5 * 5 * 5 };
 struct world {
     double loss[LAYERS][VARIANTS];
     double together; /* of what neighbours that differ lose beside that */
+    double chance; /* by which losses may differ */
     uint32_t asked;
     uint32_t fail_at; /* 0: never */
 };
@@ -176,6 +177,41 @@ static void test_too_dear(void)
     search_result_free(&result);
 }
 
+static double doubt(void *user, const uint32_t *a, const uint32_t *b)
+{
+    const struct world *w = user;
+    return memcmp(a, b, sizeof(uint32_t[LAYERS])) == 0 ? 0 : w->chance;
+}
+
+/* What may be chance is not taken, and what is not, is. */
+static void test_doubt(void)
+{
+    struct random random = {13};
+    uint32_t moved = 0;
+    for (int i = 0; i < 30; i++) {
+        struct world world = make_world(&random, 0);
+        double uniform[VARIANTS];
+        struct search search = make_search(&world, costs, 16, uniform);
+        struct search_result result;
+        struct problem problem;
+        search.doubt = doubt;
+        world.chance = 100;
+        if (!CHECK(search_run(&search, &result, &problem)))
+            return;
+        for (uint32_t layer = 0; layer < LAYERS; layer++)
+            CHECK_EQUAL(result.choice[layer], result.base);
+        search_result_free(&result);
+        world.chance = 2;
+        if (!CHECK(search_run(&search, &result, &problem)))
+            return;
+        const double gain = uniform[result.base] - result.loss;
+        CHECK(gain == 0 || gain > 2);
+        moved += gain > 0;
+        search_result_free(&result);
+    }
+    CHECK(moved > 20);
+}
+
 static void test_failures(void)
 {
     struct random random = {10};
@@ -231,6 +267,7 @@ int main(void)
     RUN(test_losses_that_do_not);
     RUN(test_target_at_a_variant);
     RUN(test_too_dear);
+    RUN(test_doubt);
     RUN(test_failures);
     RUN(test_attended_keys);
     return check_result();

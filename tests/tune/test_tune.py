@@ -92,6 +92,7 @@ class Tuner(unittest.TestCase):
         rows, layers, out = self.tuned(*options, "--keys", "30")
         self.assertLessEqual(rows["tuned"]["keys"], 30)
         self.assertIn("%", rows["tuned"]["unseen"][1])
+        self.assertRegex(out, r"differs from its by [+-]\d+\.\d+ \(standard error \d")
         self.assertEqual([rule["variant"] for rule in json.loads(out.splitlines()[-1])["rules"]],
                          layers)
         rows, layers, _ = self.tuned(*options, "--cache", "1000000000")

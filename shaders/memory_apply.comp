@@ -43,21 +43,15 @@ void seek(inout Line line, uint slot, Place place)
 
 void write(Line line, Place place, Quad x[UNITS])
 {
-    uint k_between = (place.k.y - place.k.x) * element_bytes(K_TYPE);
-    uint v_between = (place.v.y - place.v.x) * element_bytes(V_TYPE);
+    vec4 k[UNITS], v[UNITS];
     [[unroll]] for (uint u = 0; u < UNITS; u++) {
-        uint step = head_step(place, u);
-        uint k = step * K_HEAD + channel_step(place, u) * element_bytes(K_TYPE);
-        uint v = step * V_HEAD + channel_step(place, u) * element_bytes(V_TYPE);
-        if (place.in_k) {
-            store2(plus(line.k, k), K_TYPE, 0, x[u].ka);
-            store2(plus(line.k, k + k_between), K_TYPE, 0, x[u].kb);
-        }
-        if (place.in_v) {
-            store2(plus(line.v, v), V_TYPE, 0, x[u].va);
-            store2(plus(line.v, v + v_between), V_TYPE, 0, x[u].vb);
-        }
+        k[u] = x[u].k;
+        v[u] = x[u].v;
     }
+    if (place.in_k)
+        store_units(k, place, line.k, place.k, K_HEAD, K_TYPE);
+    if (place.in_v)
+        store_units(v, place, line.v, place.v, V_HEAD, V_TYPE);
 }
 
 void write_next(inout Line line, Place place, Quad x[UNITS])
@@ -143,17 +137,16 @@ void main()
 
             uint end = i + run;
             do {
-                [[unroll]] for (uint u = 0; u < UNITS; u++) {
-                    take_token(state[u], place, x, u);
+                vec4 keep[UNITS];
+                take_token(state, place, x, keep);
+                [[unroll]] for (uint u = 0; u < UNITS; u++)
                     row[u] = state[u];
-                }
                 next_token(x);
                 if (ROPE_STYLE != ROPE_NONE)
                     [[unroll]] for (uint j = 0; j < SPAN; j++) {
                         vec4 fine = rope_quad_fine(rope, view.pos0 + i, place.n + j);
                         [[unroll]] for (uint h = 0; h < HEADS; h++)
-                            rope_quad(rope, coarse[j], fine, place.n + j, row[h * SPAN + j].ka,
-                                      row[h * SPAN + j].kb);
+                            rope_quad(rope, coarse[j], fine, place.n + j, row[h * SPAN + j].k);
                     }
                 if (to_line)
                     write_next(all, place, row);

@@ -18,12 +18,10 @@ void main()
         Quad state = initial_state(view, head, channels);
         for (uint i = 0; i < scan.carries; i++) {
             uvec2 row = carry_row(scan.carry0 + i, head);
-            vec2 a = load2(row, F32, channels.x);
-            vec2 b = load2(row, F32, channels.y);
+            vec4 keep = vec4(load2(row, F32, channels.x), load2(row, F32, channels.y));
             row = plus(row, HEAD_SIZE * 4);
             Quad local = load_state(row, channels);
-            state = Quad(a * state.ka + local.ka, b * state.kb + local.kb,
-                         a * state.va + local.va, b * state.vb + local.vb);
+            state = Quad(keep * state.k + local.k, keep * state.v + local.v);
             store_state(row, channels, state);
         }
     }

@@ -15,13 +15,15 @@ void main()
     Quad state[UNITS];
     vec4 product[UNITS];
     [[unroll]] for (uint u = 0; u < UNITS; u++) {
-        state[u] = Quad(vec2(0), vec2(0), vec2(0), vec2(0));
+        state[u] = Quad(vec4(0), vec4(0));
         product[u] = vec4(1);
     }
     Inputs x = inputs_at(place, view.row0 + chunk.token0);
     for (uint i = 0; i < chunk.tokens; i++) {
+        vec4 keep[UNITS];
+        take_token(state, place, x, keep);
         [[unroll]] for (uint u = 0; u < UNITS; u++)
-            product[u] *= take_token(state[u], place, x, u);
+            product[u] *= keep[u];
         next_token(x);
     }
     [[unroll]] for (uint u = 0; u < UNITS; u++) {

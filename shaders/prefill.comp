@@ -41,19 +41,18 @@ void load_queries(Work w)
         uint row = n / Q4;
         uint quad = n % Q4;
         uvec2 c = quad_channels(rope, quad);
-        vec2 a = vec2(0), b = vec2(0);
+        vec4 x = vec4(0);
         if (row < w.rows) {
             uint token = row_token(w, row);
             uvec2 from = query_row(w.view.row0 + token, row_head(w, row));
-            a = SCALE * load2(from, Q_TYPE, c.x);
-            b = SCALE * load2(from, Q_TYPE, c.y);
-            rope_quad(rope, w.view.pos0 + token, quad, a, b);
+            x = SCALE * vec4(load2(from, Q_TYPE, c.x), load2(from, Q_TYPE, c.y));
+            rope_quad(rope, w.view.pos0 + token, quad, x);
         }
         uint at = row * Q_STRIDE;
-        query[at + c.x / 4][c.x % 4] = a.x;
-        query[at + c.x / 4][c.x % 4 + 1] = a.y;
-        query[at + c.y / 4][c.y % 4] = b.x;
-        query[at + c.y / 4][c.y % 4 + 1] = b.y;
+        query[at + c.x / 4][c.x % 4] = x.x;
+        query[at + c.x / 4][c.x % 4 + 1] = x.y;
+        query[at + c.y / 4][c.y % 4] = x.z;
+        query[at + c.y / 4][c.y % 4 + 1] = x.w;
     }
 }
 

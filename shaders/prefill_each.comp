@@ -17,13 +17,12 @@ void load_query(Work w, uint row)
     uvec2 from = query_row(w.view.row0 + token, row_head(w, row));
     [[dont_unroll]] for (uint quad = 0; quad < HEAD_SIZE / 4; quad++) {
         uvec2 c = quad_channels(rope, quad);
-        vec2 a = SCALE * load2(from, Q_TYPE, c.x);
-        vec2 b = SCALE * load2(from, Q_TYPE, c.y);
-        rope_quad(rope, w.view.pos0 + token, quad, a, b);
-        query[c.x] = a.x;
-        query[c.x + 1] = a.y;
-        query[c.y] = b.x;
-        query[c.y + 1] = b.y;
+        vec4 x = SCALE * vec4(load2(from, Q_TYPE, c.x), load2(from, Q_TYPE, c.y));
+        rope_quad(rope, w.view.pos0 + token, quad, x);
+        query[c.x] = x.x;
+        query[c.x + 1] = x.y;
+        query[c.y] = x.z;
+        query[c.y + 1] = x.w;
     }
 }
 

@@ -31,13 +31,12 @@ void load_queries(Work w, uint row0)
         uvec2 from = query_row(w.view.row0 + token, row_head(w, row));
         [[dont_unroll]] for (uint quad = 0; quad < HEAD_SIZE / 4; quad++) {
             uvec2 c = quad_channels(rope, quad);
-            vec2 a = SCALE * load2(from, Q_TYPE, c.x);
-            vec2 b = SCALE * load2(from, Q_TYPE, c.y);
-            rope_quad(rope, w.view.pos0 + token, quad, a, b);
-            query[c.x * LANE_ROWS + r] = a.x;
-            query[(c.x + 1) * LANE_ROWS + r] = a.y;
-            query[c.y * LANE_ROWS + r] = b.x;
-            query[(c.y + 1) * LANE_ROWS + r] = b.y;
+            vec4 x = SCALE * vec4(load2(from, Q_TYPE, c.x), load2(from, Q_TYPE, c.y));
+            rope_quad(rope, w.view.pos0 + token, quad, x);
+            query[c.x * LANE_ROWS + r] = x.x;
+            query[(c.x + 1) * LANE_ROWS + r] = x.y;
+            query[c.y * LANE_ROWS + r] = x.z;
+            query[(c.y + 1) * LANE_ROWS + r] = x.w;
         }
     }
 }

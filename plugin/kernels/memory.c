@@ -2,11 +2,16 @@
 #include "memory.h"
 
 #include "memory_apply.spv.h"
+#include "memory_apply_wide.spv.h"
 #include "memory_carry.spv.h"
 #include "memory_local.spv.h"
+#include "memory_local_wide.spv.h"
 
-static const struct vk_shader apply_shader = VK_SHADER(memory_apply, struct memory_push);
-static const struct vk_shader local_shader = VK_SHADER(memory_local, struct memory_push);
+/* [wide] */
+static const struct vk_shader apply_shaders[] = {VK_SHADER(memory_apply, struct memory_push),
+                                                 VK_SHADER(memory_apply_wide, struct memory_push)};
+static const struct vk_shader local_shaders[] = {VK_SHADER(memory_local, struct memory_push),
+                                                 VK_SHADER(memory_local_wide, struct memory_push)};
 static const struct vk_shader carry_shader = VK_SHADER(memory_carry, struct memory_push);
 
 /* Tokens that an invocation of the copy without memory walks along, about:
@@ -48,6 +53,20 @@ struct memory_form memory_form(const struct vk_caps *caps, const struct layer_sh
         form.span = 1;
     form.groups = group_count(&form, shape->kv_heads, quads);
     return form;
+}
+
+/* Whether each pair of neighbouring quads lies at multiples of 8 bytes, in the
+ * inputs and in the cache, so that it can go 8 bytes at a time. */
+static bool is_wide(const struct vk_caps *caps, const struct memory_args *args,
+                    const struct memory_form *form)
+{
+    const struct layer_shape *shape = args->shape;
+    const struct operand *inputs[] = {&args->k, &args->v, &args->f};
+    uint64_t bits = shape->k_slot | shape->k_head | shape->v_slot | shape->v_head |
+                    args->layer_offset;
+    for (int i = 0; i < 3; i++)
+        bits |= inputs[i]->address | inputs[i]->token_stride | inputs[i]->head_stride;
+    return caps->software && caps->int64 && form->span % 2 == 0 && bits % 8 == 0;
 }
 
 /* Where the views of a class write. The first three are as in memory_apply.comp;
@@ -131,10 +150,10 @@ void memory_kernel_init(struct memory_kernel *k, const struct memory_args *args,
 }
 
 static ratp_status scan(struct stream *s, const struct memory_args *args,
-                        const struct memory_form *form, struct error *err)
+                        const struct memory_form *form, bool wide, struct error *err)
 {
     struct memory_kernel k;
-    memory_kernel_init(&k, args, &local_shader, form, 0);
+    memory_kernel_init(&k, args, &local_shaders[wide], form, 0);
     ratp_status status = items_dispatch(s, &k.items, args->plan->locals, sizeof(struct gpu_chunk),
                                         form->groups, 1, err);
     if (status)
@@ -152,14 +171,16 @@ ratp_status kernels_memory(struct backend *b, struct stream *s, const struct mem
 {
     const struct layer_shape *shape = args->shape;
     const struct plan *plan = args->plan;
-    struct memory_form form = memory_form(vk_device_caps(kernel_device(b)), shape);
+    const struct vk_caps *caps = vk_device_caps(kernel_device(b));
+    struct memory_form form = memory_form(caps, shape);
+    bool wide = is_wide(caps, args, &form);
     uint32_t slices = 1;
 
     if (shape->memory && shape->head_size != shape->value_size)
         return fail(err, RATP_INTERNAL, "memory with head_size %u and value_size %u",
                     shape->head_size, shape->value_size);
     if (shape->memory && plan->locals.count > 0) {
-        ratp_status scanned = scan(s, args, &form, err);
+        ratp_status scanned = scan(s, args, &form, wide, err);
         if (scanned)
             return scanned;
     }
@@ -169,7 +190,7 @@ ratp_status kernels_memory(struct backend *b, struct stream *s, const struct mem
     }
     uint32_t targets = targets_of(args);
     struct memory_kernel apply;
-    memory_kernel_init(&apply, args, &apply_shader, &form,
+    memory_kernel_init(&apply, args, &apply_shaders[wide], &form,
                        targets & (TO_LINE | TO_RING | TO_KEPT));
     ratp_status status = items_dispatch(s, &apply.items, plan->chunks, sizeof(struct gpu_chunk),
                                         form.groups, slices, err);

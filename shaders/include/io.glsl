@@ -135,14 +135,34 @@ void store2(uvec2 row, uint type, uint c, vec2 x)
 }
 
 #ifdef WIDE
-// A CPU loads 64 bits of an invocation as fast as 32. The address must be a
-// multiple of 8.
-layout(buffer_reference, std430, buffer_reference_align = 8) readonly buffer Longs { u64vec2 at; };
+// A CPU loads and stores 64 bits of an invocation as fast as 32. The address must
+// be a multiple of 8.
+layout(buffer_reference, std430, buffer_reference_align = 8) buffer Long { uint64_t at; };
+layout(buffer_reference, std430, buffer_reference_align = 8) buffer Longs { u64vec2 at; };
 
 uvec4 load_words4(uvec2 address)
 {
     u64vec2 pair = Longs(address).at;
     return uvec4(unpackUint2x32(pair.x), unpackUint2x32(pair.y));
+}
+
+// The first four channels of a row.
+vec4 load4(uvec2 row, uint type)
+{
+    if (type == F32)
+        return uintBitsToFloat(load_words4(row));
+    uvec2 w = unpackUint2x32(Long(row).at);
+    return vec4(unpack16(w.x, type), unpack16(w.y, type));
+}
+
+void store4(uvec2 row, uint type, vec4 x)
+{
+    if (type == F32) {
+        uvec4 w = floatBitsToUint(x);
+        Longs(row).at = u64vec2(packUint2x32(w.xy), packUint2x32(w.zw));
+    } else {
+        Long(row).at = packUint2x32(uvec2(pack16(x.xy, type), pack16(x.zw, type)));
+    }
 }
 #else
 // Kernels whose load8 addresses are multiples of 16 set this to a constant that

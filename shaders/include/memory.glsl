@@ -4,7 +4,9 @@
 #define MEMORY_GLSL
 
 layout(constant_id = 19) const bool SOFTWARE = false; // a device on the CPU
+#ifndef WIDE
 #define HALF_BY_HAND SOFTWARE
+#endif
 
 #include "plan.glsl"
 #include "rope.glsl"

@@ -13,8 +13,9 @@ const uint HEAD_GROUPS = (KV_HEADS + HEADS - 1) / HEADS;
 const uint SPANS = ((HEAD_SIZE > VALUE_SIZE ? HEAD_SIZE : VALUE_SIZE) / 4 + SPAN - 1) / SPAN;
 const uint UNITS = HEADS * SPAN; // unit u: head u / SPAN, quad u % SPAN
 
+// The first pair of channels is xy, the second zw.
 struct Quad {
-    vec2 ka, kb, va, vb;
+    vec4 k, v;
 };
 
 struct Place {
@@ -101,9 +102,57 @@ void next_token(inout Inputs x)
     x.f.at = plus(x.f.at, push.f_token);
 }
 
-vec4 load_quad(Input x, uint offset, uint type)
+// What two neighbouring quads hold is two runs of four channels: one of each
+// pair, or one of each quad.
+bool pairs_apart(Place place)
 {
-    return vec4(load2(plus(x.at, offset), type, 0), load2(plus(x.at, offset + x.between), type, 0));
+    return place.k.y - place.k.x != 2;
+}
+
+// All units of an input.
+void load_units(out vec4 q[UNITS], Place place, Input x, uint head_stride, uint type)
+{
+#ifdef WIDE
+    bool apart = pairs_apart(place);
+    uint between = apart ? x.between : 4 * element_bytes(type);
+    [[unroll]] for (uint u = 0; u < UNITS; u += 2) {
+        uint offset = head_step(place, u) * head_stride;
+        vec4 a = load4(plus(x.at, offset), type), b = load4(plus(x.at, offset + between), type);
+        q[u] = apart ? vec4(a.xy, b.xy) : a;
+        q[u + 1] = apart ? vec4(a.zw, b.zw) : b;
+    }
+#else
+    [[unroll]] for (uint u = 0; u < UNITS; u++) {
+        uint offset = head_step(place, u) * head_stride +
+                      channel_step(place, u) * element_bytes(type);
+        q[u] = vec4(load2(plus(x.at, offset), type, 0),
+                    load2(plus(x.at, offset + x.between), type, 0));
+    }
+#endif
+}
+
+// The same for a row of the cache; `channels` are the first quad's.
+void store_units(vec4 q[UNITS], Place place, uvec2 row, uvec2 channels, uint head_stride, uint type)
+{
+    uint between = (channels.y - channels.x) * element_bytes(type);
+#ifdef WIDE
+    bool apart = pairs_apart(place);
+    between = apart ? between : 4 * element_bytes(type);
+    [[unroll]] for (uint u = 0; u < UNITS; u += 2) {
+        uint offset = head_step(place, u) * head_stride;
+        vec4 a = apart ? vec4(q[u].xy, q[u + 1].xy) : q[u];
+        vec4 b = apart ? vec4(q[u].zw, q[u + 1].zw) : q[u + 1];
+        store4(plus(row, offset), type, a);
+        store4(plus(row, offset + between), type, b);
+    }
+#else
+    [[unroll]] for (uint u = 0; u < UNITS; u++) {
+        uint offset = head_step(place, u) * head_stride +
+                      channel_step(place, u) * element_bytes(type);
+        store2(plus(row, offset), type, 0, q[u].xy);
+        store2(plus(row, offset + between), type, 0, q[u].zw);
+    }
+#endif
 }
 
 // What g = sigmoid(f) keeps of the old, and takes of the new: 1 - g, computed
@@ -117,41 +166,43 @@ void gate(vec4 f, out vec4 keep, out vec4 take)
     take = mix(large, small, greaterThanEqual(f, vec4(0)));
 }
 
-// The current token through unit u's memory, or in its place where there is
-// none. Returns what the gates keep.
-vec4 take_token(inout Quad state, Place place, Inputs x, uint u)
+// The current token through the memory, or in its place where there is none.
+// `keep` gets what the gates keep.
+void take_token(inout Quad state[UNITS], Place place, Inputs x, out vec4 keep[UNITS])
 {
-    uint step = head_step(place, u), c = channel_step(place, u);
-    vec4 k = load_quad(x.k, step * push.k_head + c * element_bytes(K_IN), K_IN);
-    vec4 v = load_quad(x.v, step * push.v_head + c * element_bytes(V_IN), V_IN);
-    if (F_IN == 0) {
-        state = Quad(k.xy, k.zw, v.xy, v.zw);
-        return vec4(0);
+    vec4 k[UNITS], v[UNITS], f[UNITS];
+    load_units(k, place, x.k, push.k_head, K_IN);
+    load_units(v, place, x.v, push.v_head, V_IN);
+    if (F_IN != 0)
+        load_units(f, place, x.f, push.f_head, F_IN);
+    [[unroll]] for (uint u = 0; u < UNITS; u++) {
+        if (F_IN == 0) {
+            state[u] = Quad(k[u], v[u]);
+            keep[u] = vec4(0);
+            continue;
+        }
+        vec4 take;
+        gate(f[u], keep[u], take);
+        state[u].k = keep[u] * state[u].k + take * k[u];
+        state[u].v = keep[u] * state[u].v + take * v[u];
     }
-    vec4 keep, take;
-    gate(load_quad(x.f, step * push.f_head + c * element_bytes(F_IN), F_IN), keep, take);
-    state.ka = keep.xy * state.ka + take.xy * k.xy;
-    state.kb = keep.zw * state.kb + take.zw * k.zw;
-    state.va = keep.xy * state.va + take.xy * v.xy;
-    state.vb = keep.zw * state.vb + take.zw * v.zw;
-    return keep;
 }
 
 // Rows of a memory state: K, then V.
 Quad load_state(uvec2 k, uvec2 channels)
 {
     uvec2 v = plus(k, HEAD_SIZE * 4);
-    return Quad(load2(k, F32, channels.x), load2(k, F32, channels.y),
-                load2(v, F32, channels.x), load2(v, F32, channels.y));
+    return Quad(vec4(load2(k, F32, channels.x), load2(k, F32, channels.y)),
+                vec4(load2(v, F32, channels.x), load2(v, F32, channels.y)));
 }
 
 void store_state(uvec2 k, uvec2 channels, Quad state)
 {
     uvec2 v = plus(k, HEAD_SIZE * 4);
-    store2(k, F32, channels.x, state.ka);
-    store2(k, F32, channels.y, state.kb);
-    store2(v, F32, channels.x, state.va);
-    store2(v, F32, channels.y, state.vb);
+    store2(k, F32, channels.x, state.k.xy);
+    store2(k, F32, channels.y, state.k.zw);
+    store2(v, F32, channels.x, state.v.xy);
+    store2(v, F32, channels.y, state.v.zw);
 }
 
 // The state of a key/value head in a sequence's state, and in a carry, whose
@@ -170,7 +221,7 @@ Quad initial_state(View view, uint head, uvec2 channels)
 {
     if (present(to_uvec2(view.state_in)))
         return load_state(state_row(view.state_in, head), channels);
-    return Quad(vec2(0), vec2(0), vec2(0), vec2(0));
+    return Quad(vec4(0), vec4(0));
 }
 
 #endif

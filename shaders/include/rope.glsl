@@ -90,7 +90,12 @@ uvec2 quad_channels(Rope rope, uint n)
 vec4 rope_quad_row(Rope rope, uint row, uint n)
 {
     uint pair = 2 * min(n, rope.size / 4 - 1);
-    return uintBitsToFloat(Words4(plus(rope.table, (row * (rope.size / 2) + pair) * 8)).at);
+    uvec2 from = plus(rope.table, (row * (rope.size / 2) + pair) * 8);
+#ifdef WIDE
+    return uintBitsToFloat(load_words4(from));
+#else
+    return uintBitsToFloat(Words4(from).at);
+#endif
 }
 
 vec4 rope_quad_coarse(Rope rope, uint p, uint n)
@@ -103,8 +108,8 @@ vec4 rope_quad_fine(Rope rope, uint p, uint n)
     return rope_quad_row(rope, rope.rows + p % ROPE_FINE, n);
 }
 
-// Turns quad n by its rows of both tables.
-void rope_quad(Rope rope, vec4 coarse, vec4 fine, uint n, inout vec2 a, inout vec2 b)
+// Turns quad n, its pairs xy and zw, by its rows of both tables.
+void rope_quad(Rope rope, vec4 coarse, vec4 fine, uint n, inout vec4 x)
 {
     vec2 s = add_angles(coarse.xy, fine.xy);
     vec2 t = add_angles(coarse.zw, fine.zw);
@@ -112,22 +117,25 @@ void rope_quad(Rope rope, vec4 coarse, vec4 fine, uint n, inout vec2 a, inout ve
         s = vec2(1, 0);
         t = vec2(1, 0);
     }
-    vec2 c = a, d = b;
+    vec4 cosine, sine, other;
     if (rope.style == ROPE_HALF && 4 * n < rope.size) {
-        a = vec2(c.x * s.x - d.x * s.y, c.y * t.x - d.y * t.y);
-        b = vec2(d.x * s.x + c.x * s.y, d.y * t.x + c.y * t.y);
+        cosine = vec4(s.x, t.x, s.x, t.x);
+        sine = vec4(-s.y, -t.y, s.y, t.y);
+        other = x.zwxy;
     } else {
-        a = vec2(c.x * s.x - c.y * s.y, c.y * s.x + c.x * s.y);
-        b = vec2(d.x * t.x - d.y * t.y, d.y * t.x + d.x * t.y);
+        cosine = vec4(s.xx, t.xx);
+        sine = vec4(-s.y, s.y, -t.y, t.y);
+        other = x.yxwz;
     }
+    x = x * cosine + other * sine;
 }
 
 // Turns quad n at position p.
-void rope_quad(Rope rope, uint p, uint n, inout vec2 a, inout vec2 b)
+void rope_quad(Rope rope, uint p, uint n, inout vec4 x)
 {
     if (rope.style == ROPE_NONE)
         return;
-    rope_quad(rope, rope_quad_coarse(rope, p, n), rope_quad_fine(rope, p, n), n, a, b);
+    rope_quad(rope, rope_quad_coarse(rope, p, n), rope_quad_fine(rope, p, n), n, x);
 }
 
 #endif

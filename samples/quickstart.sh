@@ -29,19 +29,23 @@ echo "Built in build/: $(./build/samples/info/ratplus-info --version)"
 say "3. Devices"
 ./build/samples/info/ratplus-info
 
-if [ -z "${MODEL:-}" ]; then
-    say "4. A model"
-    MODEL=build/golden-model
-    samples/convert/ratplus-convert --force --heads 4 tests/golden/data/model/checkpoint.pth "$MODEL"
-    echo "Its weights are random: it is there to check numbers, so the text below is noise."
-    echo "What to look at is the cache and the speed of each variant beside those of dense attention."
+MODEL=${MODEL:-samples/models/rat}
+say "4. One prompt, three kinds of attention"
+if [ "$MODEL" = samples/models/rat ]; then
+    echo "A small model of bytes that comes with the sources ($MODEL), trained on the King James"
+    echo "Bible and Shakespeare. The prompt hides two numbers in the text, and asks for the first."
+    {
+        head -c 380 samples/models/held-out.txt
+        printf '\nthe key of amber is 4821.\n'
+        tail -c 300 samples/models/held-out.txt
+        printf 'the key of silver is 7350.\n? the key of amber is '
+    } >build/prompt.txt
+else
+    # A prompt long enough to tell the caches apart.
+    head -c 3000 README.md >build/prompt.txt
 fi
-
-say "5. One prompt, three kinds of attention"
-# A prompt long enough to tell the caches apart.
-head -c 3000 README.md >build/prompt.txt
-./build/samples/run/ratplus-run "$MODEL" --compare dense,d4w16s4,d16w32s4 \
-    --file build/prompt.txt --tokens 48 "$@"
+./build/samples/run/ratplus-run "$MODEL" --compare dense,d16w64s4,d64w64s4 \
+    --file build/prompt.txt --tokens 96 "$@"
 
 say "Next"
 cat <<'TEXT'

@@ -17,7 +17,8 @@ files() {
         find . -type f | sed 's:^\./::' | grep -v -e '^build' -e '^\.git/' -e '__pycache__'
 }
 texts=$(files |
-    grep -v -e '^tests/golden/data/' -e '\.png$' -e '^LICENSE$' | while read -r f; do
+    grep -v -e '^tests/golden/data/' -e '\.safetensors$' -e '\.png$' -e '^LICENSE$' |
+    while read -r f; do
         [ -f "$f" ] && echo "$f"
     done)
 # The words are put together here so that this file does not find itself.

@@ -1,8 +1,8 @@
 """The trainer: its memory and attention against loops and masks, its rows, that a
 stopped run goes on as if it had not stopped, and that ratplus-run gives the logits
-of the models that it writes.
+of the models that it writes, and of those that come with the sources.
 
-Usage: test_train.py TRAINER_FOLDER RUNNER
+Usage: test_train.py TRAINER_FOLDER RUNNER MODELS
 """
 import json
 import os
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import unittest
 
-TRAINER, RUNNER = sys.argv[1:]
+TRAINER, RUNNER, MODELS = sys.argv[1:]
 try:
     import torch
 except ImportError:
@@ -152,6 +152,44 @@ class Runs(unittest.TestCase):
                                  for name in ("wanted.bin", "found.bin"))
                 self.assertEqual(wanted.shape, found.shape)
                 self.assertLess(float(abs(wanted - found).max()), 1e-3)
+
+    def test_shipped_models(self):
+        import numpy as np
+        from ratplus_train.model import Model, Shape
+        with open(os.path.join(MODELS, "held-out.txt"), "rb") as file:
+            text = file.read(300)
+        with open(self.path("prompt.txt"), "wb") as file:
+            file.write(text)
+        folders = [os.path.join(MODELS, name) for name in sorted(os.listdir(MODELS))
+                   if os.path.exists(os.path.join(MODELS, name, "config.json"))]
+        self.assertTrue(folders)
+        for folder in folders:
+            with open(os.path.join(folder, "config.json")) as file:
+                config = json.load(file)
+            with open(os.path.join(folder, "model.safetensors"), "rb") as file:
+                data = file.read()
+            size = int.from_bytes(data[:8], "little")
+            header = json.loads(data[8 : 8 + size])
+            header.pop("__metadata__", None)
+            weights = {}
+            for name, entry in header.items():
+                first, last = (8 + size + at for at in entry["data_offsets"])
+                values = np.frombuffer(data[first:last], {"F16": "<f2", "F32": "<f4"}[entry["dtype"]])
+                weights[name] = torch.from_numpy(values.astype("<f4").reshape(entry["shape"]))
+            model = Model(Shape(
+                layers=config["layers"], d_model=config["d_model"], heads=config["heads"],
+                feed_forward=config["feed_forward"], block=config["block"],
+                memory=config.get("memory", True), rope_theta=config["rope"]["theta"]))
+            model.load_state_dict(weights)
+            for variant in ("dense", "d16w64s4"):
+                with torch.no_grad():
+                    tokens = torch.tensor([list(text)])
+                    wanted = model(tokens, [(1, parse_variant(variant))])[0].numpy()
+                subprocess.run([RUNNER, folder, "--file", self.path("prompt.txt"), "--tokens", "0",
+                                "--variant", variant, "--cache-dtype", "f32", "--device",
+                                "reference", "--logits", self.path("found.bin")], check=True)
+                found = np.fromfile(self.path("found.bin"), "<f4").reshape(wanted.shape)
+                self.assertLess(float(abs(wanted - found).max()), 1e-3, f"{folder} {variant}")
 
     def test_resumed_is_as_uninterrupted(self):
         whole = self.pretrain("whole", 8)

@@ -30,22 +30,27 @@ say "3. Devices"
 ./build/samples/info/ratplus-info
 
 MODEL=${MODEL:-samples/models/rat}
-say "4. One prompt, three kinds of attention"
+compare() { ./build/samples/run/ratplus-run "$MODEL" --compare dense,d16w64s4,d64w64s4 "$@"; }
+say "4. A number hidden in a text, and three kinds of attention"
 if [ "$MODEL" = samples/models/rat ]; then
     echo "A small model of bytes that comes with the sources ($MODEL), trained on the King James"
-    echo "Bible and Shakespeare. The prompt hides two numbers in the text, and asks for the first."
+    echo "Bible and Shakespeare. The text holds two numbers; the right answer is 4821."
+    text=samples/models/held-out.txt
     {
-        head -c 380 samples/models/held-out.txt
+        head -c 380 $text
         printf '\nthe key of amber is 4821.\n'
-        tail -c 300 samples/models/held-out.txt
+        tail -c 300 $text
         printf 'the key of silver is 7350.\n? the key of amber is '
     } >build/prompt.txt
+    compare --file build/prompt.txt --tokens 5 "$@"
+    say "5. The same model goes on with a text that it has not seen"
+    tail -c 480 $text >build/prompt.txt
+    compare --file build/prompt.txt --tokens 160 --temperature 0.5 --seed 3 "$@"
 else
     # A prompt long enough to tell the caches apart.
     head -c 3000 README.md >build/prompt.txt
+    compare --file build/prompt.txt --tokens 48 "$@"
 fi
-./build/samples/run/ratplus-run "$MODEL" --compare dense,d16w64s4,d64w64s4 \
-    --file build/prompt.txt --tokens 96 "$@"
 
 say "Next"
 cat <<'TEXT'

@@ -36,7 +36,7 @@ extern "C" {
  * host must be recompiled, ABI_MINOR when something was added. */
 #define RATP_VERSION "0.1.0"
 #define RATP_ABI_MAJOR 1
-#define RATP_ABI_MINOR 0
+#define RATP_ABI_MINOR 1
 
 #if defined(_WIN32)
 #define RATP_EXPORT __declspec(dllexport)
@@ -303,6 +303,8 @@ struct ratp_cache_stats {
     uint64_t pages_total;
     uint64_t pages_used;
     uint32_t sequences;
+    uint64_t pages_free;   /* allocated and held by no sequence */
+    uint64_t pages_shared; /* held by several sequences; counted once in pages_used */
 };
 
 struct ratp_seq_stats {
@@ -310,6 +312,8 @@ struct ratp_seq_stats {
     uint64_t length;    /* tokens fed so far: the position of the next one */
     uint64_t pages;
     uint64_t bytes;     /* of pages and memory state */
+    uint64_t number;       /* counts the cache's sequences from 1; messages name it so */
+    uint64_t pages_shared; /* of `pages`, those that other sequences hold too */
 };
 
 /* ---- Steps --------------------------------------------------------------- */
@@ -518,6 +522,26 @@ struct ratp_api {
     ratp_status (*attend_external)(ratp_device *device, const struct ratp_external *params);
     /* Likewise. [any thread] */
     ratp_status (*merge)(ratp_device *device, const struct ratp_merge *params);
+
+    /* Since ABI 1.1. */
+
+    /* A sequence with the same tokens, in as much time as its page table takes
+     * to copy: both share the pages, and the one that first writes to a shared
+     * page gets a page of its own in that step_begin. The memory state is
+     * copied. Both then live their own lives. RATP_WRONG_STATE while an open
+     * step has `seq`. [one thread per cache] */
+    ratp_status (*seq_fork)(ratp_seq *seq, ratp_seq **out);
+    /* Forgets the tokens from position `length` on, at most the sequence's own
+     * length, and frees their pages. What follows is as if they had never been
+     * fed; with memory, the state is computed from the K and V of token
+     * length - 1 as the cache holds them, so it is rounded to the cache's types.
+     * Retention `full` serves every length. With `needed` each layer must still
+     * hold what its variant keeps of a sequence of that length, and with memory
+     * token length - 1 as well: that is certain where seq_positions lists them,
+     * and RATP_NOT_RETAINED names the layer and the first missing token where
+     * they are gone. 0 is always possible. RATP_WRONG_STATE while an open step
+     * has `seq`. [one thread per cache] */
+    ratp_status (*seq_truncate)(ratp_seq *seq, uint64_t length);
 };
 
 /* The only exported symbol. Returns the table, which is static, or NULL when

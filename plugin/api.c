@@ -88,6 +88,8 @@ static const struct ratp_api table = {
     .step_abort = api_step_abort,
     .attend_external = api_attend_external,
     .merge = api_merge,
+    .seq_fork = api_seq_fork,
+    .seq_truncate = api_seq_truncate,
 };
 
 const struct ratp_api *ratp_get_api(uint32_t abi_major, char *reason, size_t reason_size)

@@ -58,6 +58,8 @@ ratp_status api_cache_destroy(ratp_cache **cache);
 ratp_status api_cache_stats(ratp_cache *cache, struct ratp_cache_stats *stats);
 ratp_status api_seq_create(ratp_cache *cache, ratp_seq **out);
 ratp_status api_seq_destroy(ratp_seq **seq);
+ratp_status api_seq_fork(ratp_seq *seq, ratp_seq **out);
+ratp_status api_seq_truncate(ratp_seq *seq, uint64_t length);
 ratp_status api_seq_stats(ratp_seq *seq, struct ratp_seq_stats *stats);
 ratp_status api_seq_positions(ratp_seq *seq, uint32_t layer, uint32_t kv_head,
                               uint32_t *positions, uint64_t capacity, uint64_t *count);

@@ -101,6 +101,28 @@ ratp_status api_seq_destroy(ratp_seq **seq)
     return RATP_OK;
 }
 
+ratp_status api_seq_fork(ratp_seq *seq, ratp_seq **out)
+{
+    struct error err = {""};
+    ratp_status status = api_not_null(out, "out", &err);
+    if (!status) {
+        *out = NULL;
+        status = object_check(seq, OBJECT_SEQ, "seq", &err);
+    }
+    if (!status)
+        status = seq_copy(seq, out, &err);
+    return api_return(seq, status, &err);
+}
+
+ratp_status api_seq_truncate(ratp_seq *seq, uint64_t length)
+{
+    struct error err = {""};
+    ratp_status status = object_check(seq, OBJECT_SEQ, "seq", &err);
+    if (!status)
+        status = seq_cut(seq, length, &err);
+    return api_return(seq, status, &err);
+}
+
 ratp_status api_seq_stats(ratp_seq *seq, struct ratp_seq_stats *stats)
 {
     struct error err = {""};

@@ -69,6 +69,15 @@ struct attend_args {
     uint32_t mask_view_stride; /* bytes from one view's mask to the next */
 };
 
+/* The memory state after one token, from its K and V in the cache: all heads of
+ * one layer. The geometry has memory. */
+struct restore_args {
+    const struct layer_shape *shape;
+    uint64_t k, v;     /* addresses of the token's rows of head 0 */
+    uint32_t position; /* which K is turned by */
+    uint64_t state;    /* where the layer's state goes */
+};
+
 struct merge_args {
     uint32_t parts, tokens, heads, value_size;
     const struct operand *part_out, *part_lse; /* [parts] */
@@ -127,6 +136,8 @@ struct backend_ops {
                         struct error *err);
     ratp_status (*memory)(struct backend *b, struct stream *s, const struct memory_args *args,
                           struct error *err);
+    ratp_status (*restore)(struct backend *b, struct stream *s, const struct restore_args *args,
+                           struct error *err);
     ratp_status (*attend)(struct backend *b, struct stream *s, const struct attend_args *args,
                           struct error *err);
     ratp_status (*merge)(struct backend *b, struct stream *s, const struct merge_args *args,

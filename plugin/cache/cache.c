@@ -295,6 +295,8 @@ void cache_describe(const ratp_cache *cache, struct ratp_cache_stats *out)
         out->used_bytes += pool->used * pool->page_bytes;
         out->pages_total += pool->pages;
         out->pages_used += pool->used;
+        out->pages_free += pool->pages - pool->used;
+        out->pages_shared += pool->shared;
         if (pool->page_bytes > out->page_bytes)
             out->page_bytes = pool->page_bytes;
     }

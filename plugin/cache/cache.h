@@ -36,6 +36,7 @@ struct pool {
     uint64_t page_bytes;
     struct page *free;
     uint64_t pages, used;
+    uint64_t shared; /* pages with several references */
     struct block *blocks;
 };
 
@@ -92,17 +93,22 @@ struct ratp_cache {
     struct frame frames[CACHE_FRAMES];
     uint64_t state_bytes;
     uint32_t sequences;
+    uint64_t numbered;     /* sequences that ever were */
+    ratp_seq *first_seq;
     ratp_step *step; /* the open one */
 };
 
 struct seq_store {
     struct page_list kept; /* or everything */
     struct page_list ring;
+    uint32_t ring_from; /* the ring holds the positions from here to the length */
 };
 
 struct ratp_seq {
     struct object object;
     ratp_cache *cache;
+    ratp_seq *next, **link; /* among the cache's sequences */
+    uint64_t number;
     uint32_t length;
     struct seq_store *stores; /* [cache->store_count] */
     struct mem state;         /* two copies of every layer's memory state */
@@ -128,6 +134,17 @@ void seq_describe(const ratp_seq *seq, struct ratp_seq_stats *out);
 ratp_status seq_kept_positions(const ratp_seq *seq, uint32_t layer, uint32_t kv_head,
                                uint32_t *positions, uint64_t capacity, uint64_t *count,
                                struct error *err);
+
+/* The size of one copy of a sequence's memory state, and where a copy is. */
+uint64_t seq_state_bytes(const ratp_cache *cache);
+uint64_t seq_state_offset(const ratp_seq *seq, uint32_t copy);
+/* How many of the first `tokens` tokens the store keeps outside of its ring. */
+uint64_t store_kept(const struct store *store, uint32_t tokens);
+
+/* ---- fork.c -------------------------------------------------------------- */
+
+ratp_status seq_copy(ratp_seq *seq, ratp_seq **out, struct error *err);
+ratp_status seq_cut(ratp_seq *seq, uint64_t length, struct error *err);
 
 /* ---- step.c -------------------------------------------------------------- */
 
@@ -165,6 +182,10 @@ void step_cancel(ratp_step *step);
 /* Takes `count` pages with one reference each; all or none. */
 ratp_status pool_take(ratp_cache *cache, uint32_t store, uint32_t count, struct page_list *to,
                       struct error *err);
+/* `to`, which is empty, gets the pages of `from`, with a reference more to each. */
+ratp_status page_list_share(struct pool *pool, const struct page_list *from, struct page_list *to,
+                            struct error *err);
+void page_release(struct pool *pool, struct page *page);
 /* Releases the pages from index `from` on. */
 void page_list_cut(struct pool *pool, struct page_list *list, uint32_t from);
 /* Gives empty blocks of all pools back to the device. */

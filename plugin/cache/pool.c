@@ -1,9 +1,13 @@
 #include "cache.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { FIRST_BLOCK = 1 << 20, LARGEST_BLOCK = 256 << 20 };
+
+/* How many sequences a full cache's message names. */
+enum { HOLDERS = 3 };
 
 static ratp_status list_reserve(struct page_list *list, uint64_t count, struct error *err)
 {
@@ -52,14 +56,48 @@ static ratp_status add_block(ratp_cache *cache, struct pool *pool, uint64_t page
     return RATP_OK;
 }
 
+/* The sequences that hold most, for a message. */
+static void list_holders(const ratp_cache *cache, char *text, size_t size)
+{
+    const ratp_seq *most[HOLDERS] = {NULL};
+    uint64_t bytes[HOLDERS] = {0};
+    for (const ratp_seq *seq = cache->first_seq; seq; seq = seq->next) {
+        struct ratp_seq_stats stats = {0};
+        seq_describe(seq, &stats);
+        const ratp_seq *moved = seq;
+        uint64_t moved_bytes = stats.bytes;
+        for (int i = 0; i < HOLDERS; i++) {
+            if (most[i] && bytes[i] >= moved_bytes)
+                continue;
+            const ratp_seq *old = most[i];
+            uint64_t old_bytes = bytes[i];
+            most[i] = moved;
+            bytes[i] = moved_bytes;
+            if (!old)
+                break;
+            moved = old;
+            moved_bytes = old_bytes;
+        }
+    }
+    size_t length = 0;
+    text[0] = '\0';
+    for (int i = 0; i < HOLDERS && most[i] && length < size; i++)
+        length += (size_t)snprintf(text + length, size - length,
+                                   "%ssequence %llu holds %llu bytes", i ? ", " : ", most by: ",
+                                   (unsigned long long)most[i]->number,
+                                   (unsigned long long)bytes[i]);
+}
+
 static ratp_status cache_full(const ratp_cache *cache, const struct pool *pool, uint64_t missing,
                               struct error *err)
 {
+    char holders[160];
+    list_holders(cache, holders, sizeof holders);
     return fail(err, RATP_CACHE_FULL,
                 "the cache is full: %llu more pages of %llu bytes are needed, the budget is %llu "
-                "bytes and %llu are in use; free sequences or raise the budget",
+                "bytes and %llu are in use%s; free sequences or raise the budget",
                 (unsigned long long)missing, (unsigned long long)pool->page_bytes,
-                (unsigned long long)cache->budget, (unsigned long long)cache->budget_used);
+                (unsigned long long)cache->budget, (unsigned long long)cache->budget_used, holders);
 }
 
 static uint64_t free_pages(const struct pool *pool)
@@ -83,7 +121,9 @@ static ratp_status grow(ratp_cache *cache, struct pool *pool, uint64_t wanted, s
             return cache_full(cache, pool, missing - room, err);
         uint64_t largest = cache->block_bytes / pool->page_bytes;
         uint64_t pages = missing > block_pages ? missing : block_pages;
-        pages = pages > room ? room : pages;
+        /* Memory states, and pages of other sizes, want some of the rest too. */
+        uint64_t share = room / 2 > missing ? room / 2 : missing;
+        pages = pages > share ? share : pages;
         pages = pages > largest ? largest : pages;
         ratp_status status = add_block(cache, pool, pages, err);
         /* A generous block may not fit where a tight one does, or several small ones. */
@@ -117,10 +157,23 @@ ratp_status pool_take(ratp_cache *cache, uint32_t store, uint32_t count, struct 
     return RATP_OK;
 }
 
-static void page_release(struct pool *pool, struct page *page)
+ratp_status page_list_share(struct pool *pool, const struct page_list *from, struct page_list *to,
+                            struct error *err)
 {
-    if (--page->refs)
+    ratp_status status = list_reserve(to, from->count, err);
+    for (uint32_t i = 0; i < from->count && !status; i++) {
+        to->page[to->count++] = from->page[i];
+        pool->shared += from->page[i]->refs++ == 1;
+    }
+    return status;
+}
+
+void page_release(struct pool *pool, struct page *page)
+{
+    if (--page->refs) {
+        pool->shared -= page->refs == 1;
         return;
+    }
     page->next_free = pool->free;
     pool->free = page;
     page->block->used--;

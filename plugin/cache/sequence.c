@@ -2,9 +2,26 @@
 
 #include <stdlib.h>
 
-static uint64_t state_size(const ratp_cache *cache)
+uint64_t seq_state_bytes(const ratp_cache *cache)
 {
-    return 2 * (uint64_t)cache->layers * cache->state_layer_bytes;
+    return (uint64_t)cache->layers * cache->state_layer_bytes;
+}
+
+uint64_t seq_state_offset(const ratp_seq *seq, uint32_t copy)
+{
+    return copy * seq_state_bytes(seq->cache);
+}
+
+uint64_t store_kept(const struct store *store, uint32_t tokens)
+{
+    const struct variant *v = &store->keep;
+    if (store->everything)
+        return tokens;
+    uint32_t sinks = v->sinks < tokens ? v->sinks : tokens;
+    if (v->dilation == 0)
+        return sinks;
+    uint32_t dilated = tokens / v->dilation, skipped = v->sinks / v->dilation;
+    return (uint64_t)sinks + (dilated > skipped ? dilated - skipped : 0);
 }
 
 ratp_status seq_open(ratp_cache *cache, ratp_seq **out, struct error *err)
@@ -17,7 +34,7 @@ ratp_status seq_open(ratp_cache *cache, ratp_seq **out, struct error *err)
         status = fail(err, RATP_OUT_OF_MEMORY, "no host memory for a sequence");
         goto error;
     }
-    uint64_t bytes = state_size(cache);
+    uint64_t bytes = 2 * seq_state_bytes(cache);
     if (bytes > cache->budget - cache->budget_used)
         pool_trim(cache);
     if (bytes > cache->budget - cache->budget_used) {
@@ -36,6 +53,12 @@ ratp_status seq_open(ratp_cache *cache, ratp_seq **out, struct error *err)
     cache->budget_used += bytes;
     cache->state_bytes += bytes;
     cache->sequences++;
+    seq->number = ++cache->numbered;
+    seq->next = cache->first_seq;
+    seq->link = &cache->first_seq;
+    if (seq->next)
+        seq->next->link = &seq->next;
+    cache->first_seq = seq;
     object_init(&seq->object, OBJECT_SEQ);
     seq->cache = cache;
     seq->stores = stores;
@@ -59,9 +82,12 @@ ratp_status seq_close(ratp_seq *seq, struct error *err)
         page_list_cut(&cache->stores[s].pool, &seq->stores[s].kept, 0);
         page_list_cut(&cache->stores[s].pool, &seq->stores[s].ring, 0);
     }
-    cache->budget_used -= state_size(cache);
-    cache->state_bytes -= state_size(cache);
+    cache->budget_used -= seq->state.size;
+    cache->state_bytes -= seq->state.size;
     cache->sequences--;
+    *seq->link = seq->next;
+    if (seq->next)
+        seq->next->link = seq->link;
     if (seq->state.size)
         cache->backend->ops->mem_free(cache->backend, &seq->state);
     atomic_fetch_sub(&cache->object.children, 1);
@@ -71,12 +97,23 @@ ratp_status seq_close(ratp_seq *seq, struct error *err)
     return RATP_OK;
 }
 
+static uint64_t shared_pages(const struct page_list *list)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < list->count; i++)
+        count += list->page[i]->refs > 1;
+    return count;
+}
+
 void seq_describe(const ratp_seq *seq, struct ratp_seq_stats *out)
 {
     out->length = seq->length;
+    out->number = seq->number;
     out->bytes = seq->state.size;
     for (uint32_t s = 0; s < seq->cache->store_count; s++) {
-        uint64_t pages = (uint64_t)seq->stores[s].kept.count + seq->stores[s].ring.count;
+        const struct seq_store *store = &seq->stores[s];
+        uint64_t pages = (uint64_t)store->kept.count + store->ring.count;
+        out->pages_shared += shared_pages(&store->kept) + shared_pages(&store->ring);
         out->pages += pages;
         out->bytes += pages * seq->cache->stores[s].pool.page_bytes;
     }

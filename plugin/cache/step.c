@@ -7,13 +7,25 @@ static uint32_t pages_for(uint64_t slots, uint32_t page_slots)
     return (uint32_t)((slots + page_slots - 1) / page_slots);
 }
 
-static uint64_t kept_count(const struct variant *v, uint32_t tokens)
+/* A page of its own in place of the last one, which others hold too. */
+static ratp_status replace_last(ratp_cache *cache, uint32_t index, struct page_list *kept,
+                                struct part_store *change, struct error *err)
 {
-    uint32_t sinks = v->sinks < tokens ? v->sinks : tokens;
-    if (v->dilation == 0)
-        return sinks;
-    uint32_t dilated = tokens / v->dilation, skipped = v->sinks / v->dilation;
-    return (uint64_t)sinks + (dilated > skipped ? dilated - skipped : 0);
+    ratp_status status = pool_take(cache, index, 1, kept, err);
+    if (status)
+        return status;
+    uint32_t last = --kept->count;
+    change->original = kept->page[last - 1];
+    kept->page[last - 1] = kept->page[last];
+    return RATP_OK;
+}
+
+static bool any_shared(const struct page_list *list)
+{
+    for (uint32_t i = 0; i < list->count; i++)
+        if (list->page[i]->refs > 1)
+            return true;
+    return false;
 }
 
 /* Takes the pages that the part's new tokens need of one store. */
@@ -25,12 +37,14 @@ static ratp_status reserve(ratp_cache *cache, struct step_part *part, uint32_t i
     struct part_store *change = &part->stores[index];
     uint32_t slots = cache->shape.page_slots;
     uint32_t length = part->seq->length, total = length + part->rows;
-    uint64_t keep = store->everything ? total : kept_count(&store->keep, total);
+    uint64_t kept = store_kept(store, length), keep = store_kept(store, total);
     uint32_t pages = pages_for(keep, slots);
     change->kept_before = held->kept.count;
     change->ring_before = held->ring.count;
     ratp_status status = RATP_OK;
-    if (pages > held->kept.count)
+    if (keep > kept && kept % slots && held->kept.page[held->kept.count - 1]->refs > 1)
+        status = replace_last(cache, index, &held->kept, change, err);
+    if (!status && pages > held->kept.count)
         status = pool_take(cache, index, pages - held->kept.count, &held->kept, err);
     if (status || store->everything)
         return status;
@@ -38,8 +52,10 @@ static ratp_status reserve(ratp_cache *cache, struct step_part *part, uint32_t i
     uint32_t ring = total < store->ring_slots ? total : store->ring_slots;
     pages = pages_for(ring, slots);
     /* Overwriting is safe while what is overwritten has left the window of the
-     * committed state's next token; else the step fills a ring of its own. */
-    if (total <= store->ring_slots || part->rows <= store->ring_slots - store->keep.window)
+     * committed state's next token, and nobody else reads it; else the step
+     * fills a ring of its own. */
+    bool safe = total <= store->ring_slots || part->rows <= store->ring_slots - store->keep.window;
+    if (safe && !any_shared(&held->ring))
         return pages > held->ring.count
                    ? pool_take(cache, index, pages - held->ring.count, &held->ring, err)
                    : RATP_OK;
@@ -80,6 +96,15 @@ static void free_step(ratp_step *step)
     free(step);
 }
 
+static void restore_original(struct pool *pool, struct page_list *kept, struct part_store *change)
+{
+    if (!change->original)
+        return;
+    page_release(pool, kept->page[kept->count - 1]);
+    kept->page[kept->count - 1] = change->original;
+    change->original = NULL;
+}
+
 /* Gives back what the step took. */
 static void release(ratp_step *step)
 {
@@ -90,6 +115,7 @@ static void release(ratp_step *step)
             struct pool *pool = &cache->stores[s].pool;
             page_list_cut(pool, &part->stores[s].fresh, 0);
             page_list_cut(pool, &part->seq->stores[s].kept, part->stores[s].kept_before);
+            restore_original(pool, &part->seq->stores[s].kept, &part->stores[s]);
             page_list_cut(pool, &part->seq->stores[s].ring, part->stores[s].ring_before);
         }
     }
@@ -209,18 +235,36 @@ ratp_status step_stream(ratp_step *step, struct stream **out, struct error *err)
     return status;
 }
 
-/* A new sequence's memory state is zero. */
-static ratp_status clear_states(ratp_step *step, struct error *err)
+static ratp_status copy_page(ratp_step *step, const struct pool *pool, const struct page *to,
+                             const struct page *from, struct error *err)
+{
+    struct backend *b = step->cache->backend;
+    const struct mem *to_mem = &to->block->mem, *from_mem = &from->block->mem;
+    return b->ops->copy(b, step->stream, to_mem, to->address - to_mem->address, from_mem,
+                        from->address - from_mem->address, pool->page_bytes, err);
+}
+
+/* What comes before the first layer: a new sequence's memory state is zero, and
+ * pages that were shared are copied. */
+static ratp_status begin(ratp_step *step, struct error *err)
 {
     ratp_cache *cache = step->cache;
     struct backend *b = cache->backend;
-    uint64_t copy = (uint64_t)cache->layers * cache->state_layer_bytes;
+    uint64_t state = seq_state_bytes(cache);
     ratp_status status = RATP_OK;
-    for (uint32_t i = 0; i < step->count && copy && !status; i++) {
-        const ratp_seq *seq = step->parts[i].seq;
-        if (seq->length == 0)
-            status = b->ops->fill_zero(b, step->stream, &seq->state, seq->state_copy * copy, copy,
-                                       err);
+    for (uint32_t i = 0; i < step->count && !status; i++) {
+        const struct step_part *part = &step->parts[i];
+        const ratp_seq *seq = part->seq;
+        if (state && seq->length == 0)
+            status = b->ops->fill_zero(b, step->stream, &seq->state,
+                                       seq_state_offset(seq, seq->state_copy), state, err);
+        for (uint32_t s = 0; s < cache->store_count && !status; s++) {
+            const struct part_store *change = &part->stores[s];
+            if (change->original)
+                status = copy_page(step, &cache->stores[s].pool,
+                                   seq->stores[s].kept.page[change->kept_before - 1],
+                                   change->original, err);
+        }
     }
     step->begun = true;
     return status;
@@ -234,7 +278,7 @@ static ratp_status run(ratp_step *step, uint32_t layer, const struct step_io *io
     struct stream *stream;
     ratp_status status = step_stream(step, &stream, err);
     if (!status && !step->begun)
-        status = clear_states(step, err);
+        status = begin(step, err);
     if (status)
         return status;
     const struct plan_class *cls = &step->classes[cache->layer_class[layer]];
@@ -310,6 +354,22 @@ ratp_status step_attached_done(ratp_step *step, ticket done, struct error *err)
     return RATP_OK;
 }
 
+/* The oldest position that is sure to be in a ring after the step. */
+static uint32_t ring_from(const ratp_step *step, uint32_t i, uint32_t s)
+{
+    const ratp_cache *cache = step->cache;
+    const struct step_part *part = &step->parts[i];
+    const struct store *store = &cache->stores[s];
+    if (store->everything)
+        return 0;
+    uint32_t total = part->seq->length + part->rows, before = part->seq->stores[s].ring_from;
+    uint32_t from = total > store->ring_slots ? total - store->ring_slots : 0;
+    from = from > before ? from : before;
+    uint32_t window = store->keep.window + !part_has_line(cache, part);
+    bool whole = part->rows <= window && !part->stores[s].renewed;
+    return whole || total <= window ? from : total - window;
+}
+
 ratp_status step_finish(ratp_step *step, struct error *err)
 {
     ratp_cache *cache = step->cache;
@@ -338,15 +398,18 @@ ratp_status step_finish(ratp_step *step, struct error *err)
     }
     for (uint32_t i = 0; i < step->count; i++) {
         ratp_seq *seq = step->parts[i].seq;
-        seq->length += step->parts[i].rows;
-        seq->state_copy ^= 1;
         for (uint32_t s = 0; s < cache->store_count; s++) {
             struct part_store *change = &step->parts[i].stores[s];
+            seq->stores[s].ring_from = ring_from(step, i, s);
+            if (change->original)
+                page_release(&cache->stores[s].pool, change->original);
             if (!change->renewed)
                 continue;
             page_list_cut(&cache->stores[s].pool, &seq->stores[s].ring, 0);
             seq->stores[s].ring = change->fresh;
         }
+        seq->length += step->parts[i].rows;
+        seq->state_copy ^= 1;
     }
     free_step(step);
     return RATP_OK;
@@ -354,6 +417,16 @@ ratp_status step_finish(ratp_step *step, struct error *err)
 
 void step_cancel(ratp_step *step)
 {
+    /* What was recorded may have overwritten slots of rings that have left every
+     * window; only a truncation could have asked for them. */
+    for (uint32_t i = 0; i < step->count && step->begun; i++)
+        for (uint32_t s = 0; s < step->cache->store_count; s++) {
+            struct seq_store *held = &step->parts[i].seq->stores[s];
+            const struct store *store = &step->cache->stores[s];
+            uint64_t total = (uint64_t)step->parts[i].seq->length + step->parts[i].rows;
+            if (!step->parts[i].stores[s].renewed && total > held->ring_from + store->ring_slots)
+                held->ring_from = (uint32_t)(total - store->ring_slots);
+        }
     release(step);
     free_step(step);
 }

@@ -10,6 +10,7 @@ struct part_store {
     uint32_t kept_before, ring_before; /* pages that the sequence had */
     bool renewed;                      /* `fresh` becomes the ring at commit */
     struct page_list fresh;
+    struct page *original; /* what the last of the kept pages before is a copy of, or NULL */
 };
 
 struct step_part {

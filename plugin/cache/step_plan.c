@@ -5,6 +5,7 @@
 /* Where the pages of one sequence's store begin in the plan's page list. */
 struct spans {
     uint32_t kept, ring, old;
+    uint32_t old_pages; /* 0: the ring stays */
 };
 
 static uint32_t line_pages(const ratp_cache *cache, const struct step_part *part)
@@ -65,7 +66,7 @@ static void add_pages(ratp_step *step, struct blob *blob)
 
 static uint64_t state_address(const ratp_seq *seq, uint32_t copy)
 {
-    return seq->state.address + (uint64_t)copy * seq->cache->layers * seq->cache->state_layer_bytes;
+    return seq->state.address + seq_state_offset(seq, copy);
 }
 
 /* The view of part i under a class whose store's pages begin at `page0`; the
@@ -95,14 +96,18 @@ static struct view_source source_of(const ratp_step *step, uint32_t i,
     source.ring_page0 = at.ring;
     source.ring_pages = lists[1]->count;
     source.ring_slots = store->ring_slots;
-    source.old_page0 = lists[2] ? at.old : at.ring;
-    source.old_pages = lists[2] ? lists[2]->count : lists[1]->count;
     source.line_page0 = line0;
     source.line_pages = line_pages(cache, part);
+    /* A prompt reads the window before it where it was; a single token reads all
+     * of its window where it is written. */
+    bool old = at.old_pages && source.line_pages;
+    source.old_page0 = old ? at.old : at.ring;
+    source.old_pages = old ? at.old_pages : lists[1]->count;
     return source;
 }
 
-/* Tokens of the old window that the fresh ring still needs. */
+/* Tokens of the old window that the fresh ring still needs: those in the window
+ * of the next token, and for a single token those in its own. */
 static uint32_t moved(const ratp_step *step, uint32_t i, const struct attention_class *cls,
                       uint32_t *from)
 {
@@ -110,7 +115,7 @@ static uint32_t moved(const ratp_step *step, uint32_t i, const struct attention_
     if (!part->stores[cls->store].renewed)
         return 0;
     uint32_t length = part->seq->length, total = length + part->rows;
-    uint32_t window = cls->variant.window;
+    uint32_t window = cls->variant.window + !part_has_line(step->cache, part);
     *from = total > window ? total - window : 0;
     return *from < length ? length - *from : 0;
 }
@@ -139,15 +144,15 @@ static void add_views(ratp_step *step, struct blob *blob, uint32_t index)
             uint32_t pages = list_pages(&step->parts[i], s, lists);
             if (s == cls->store)
                 at = (struct spans){page, page + lists[0]->count,
-                                    page + lists[0]->count + lists[1]->count};
+                                    page + lists[0]->count + lists[1]->count,
+                                    lists[2] ? lists[2]->count : 0};
             page += pages;
         }
         struct view_source source = source_of(step, i, cls, at, page, row);
         plan_view(&source, &view[i]);
         uint32_t count = moved(step, i, cls, &from);
         if (count)
-            *move++ = (struct gpu_move){i, from, count, source.old_page0, source.old_pages,
-                                        source.ring_slots};
+            *move++ = (struct gpu_move){i, from, count, at.old, at.old_pages, source.ring_slots};
         page += line_pages(cache, &step->parts[i]);
         row += step->parts[i].rows;
     }

@@ -124,6 +124,13 @@ static ratp_status memory(struct backend *b, struct stream *s, const struct memo
     return leave(s, kernels_memory(b, s, args, err));
 }
 
+static ratp_status restore(struct backend *b, struct stream *s, const struct restore_args *args,
+                           struct error *err)
+{
+    enter(s);
+    return leave(s, kernels_restore(b, s, args, err));
+}
+
 static ratp_status attend(struct backend *b, struct stream *s, const struct attend_args *args,
                           struct error *err)
 {
@@ -160,6 +167,7 @@ static const struct backend_ops ops = {
     .fill_zero = fill_zero,
     .move = move,
     .memory = memory,
+    .restore = restore,
     .attend = attend,
     .merge = merge,
     .limits = kernels_limits,

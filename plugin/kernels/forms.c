@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-enum { MEMORY, PREFILL, DECODE, MERGE, MOVE };
+enum { MEMORY, PREFILL, DECODE, MERGE, MOVE, RESTORE };
 
 static const char *const names[KERNEL_COUNT] = {
     [MEMORY] = "memory",
@@ -11,6 +11,7 @@ static const char *const names[KERNEL_COUNT] = {
     [DECODE] = "decode attention",
     [MERGE] = "merge",
     [MOVE] = "move",
+    [RESTORE] = "restore",
 };
 
 /* Kernels choose by the shape too; this one is the released models'. */

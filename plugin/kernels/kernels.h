@@ -9,7 +9,7 @@ struct kernel_text {
     char form[160], reason[200];
 };
 
-enum { KERNEL_COUNT = 5 };
+enum { KERNEL_COUNT = 6 };
 
 struct kernel_backend {
     struct backend base;
@@ -39,6 +39,8 @@ ratp_status kernels_move(struct backend *b, struct stream *s, const struct memor
                          struct error *err);
 ratp_status kernels_memory(struct backend *b, struct stream *s, const struct memory_args *args,
                            struct error *err);
+ratp_status kernels_restore(struct backend *b, struct stream *s, const struct restore_args *args,
+                            struct error *err);
 ratp_status kernels_attend(struct backend *b, struct stream *s, const struct attend_args *args,
                            struct error *err);
 ratp_status kernels_merge(struct backend *b, struct stream *s, const struct merge_args *args,

@@ -213,7 +213,7 @@ static void info(struct backend *b, struct ratp_device_info *out)
 static bool kernel_form(struct backend *b, uint32_t index, struct ratp_kernel_form *out)
 {
     static const char *const kernels[] = {"memory", "prefill attention", "decode attention",
-                                          "merge", "move"};
+                                          "merge", "move", "restore"};
     (void)b;
     if (index >= sizeof kernels / sizeof *kernels)
         return false;
@@ -243,6 +243,7 @@ static const struct backend_ops operations = {
     .fill_zero = fill_zero,
     .move = reference_move,
     .memory = reference_memory,
+    .restore = reference_restore,
     .attend = reference_attend,
     .merge = reference_merge,
     .limits = limits,

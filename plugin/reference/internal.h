@@ -56,6 +56,8 @@ struct rotation {
 
 void rotation_at(const struct layer_shape *shape, uint32_t position, struct rotation *out);
 void rotate(const struct layer_shape *shape, const struct rotation *rotation, double *row);
+/* Undoes `rotate`, its YaRN attention factor too. */
+void rotate_back(const struct layer_shape *shape, const struct rotation *rotation, double *row);
 
 /* RATP_INTERNAL for a head that MAX_CHANNELS does not hold. */
 ratp_status shape_check(const struct layer_shape *shape, struct error *err);
@@ -64,6 +66,8 @@ ratp_status reference_memory(struct backend *b, struct stream *s, const struct m
                              struct error *err);
 ratp_status reference_move(struct backend *b, struct stream *s, const struct memory_args *args,
                            struct error *err);
+ratp_status reference_restore(struct backend *b, struct stream *s,
+                              const struct restore_args *args, struct error *err);
 ratp_status reference_attend(struct backend *b, struct stream *s, const struct attend_args *args,
                              struct error *err);
 ratp_status reference_merge(struct backend *b, struct stream *s, const struct merge_args *args,

@@ -151,3 +151,31 @@ ratp_status reference_move(struct backend *b, struct stream *s, const struct mem
     }
     return RATP_OK;
 }
+
+ratp_status reference_restore(struct backend *b, struct stream *s,
+                              const struct restore_args *args, struct error *err)
+{
+    (void)b, (void)s;
+    const struct layer_shape *shape = args->shape;
+    ratp_status status = shape_check(shape, err);
+    if (status)
+        return status;
+    uint32_t d = shape->head_size, dv = shape->value_size;
+    float row[MAX_CHANNELS];
+    double k[MAX_CHANNELS];
+    struct rotation rotation;
+    if (shape->rope_style != RATP_ROPE_NONE)
+        rotation_at(shape, args->position, &rotation);
+    for (uint32_t head = 0; head < shape->kv_heads; head++) {
+        uint8_t *state = at(args->state + (uint64_t)head * (d + dv) * sizeof(float));
+        dtype_load_row(at(args->k + (uint64_t)head * shape->k_head), shape->k_dtype, d, row);
+        for (uint32_t i = 0; i < d; i++)
+            k[i] = row[i];
+        if (shape->rope_style != RATP_ROPE_NONE)
+            rotate_back(shape, &rotation, k);
+        store_row(state, RATP_F32, d, k);
+        dtype_load_row(at(args->v + (uint64_t)head * shape->v_head), shape->v_dtype, dv, row);
+        dtype_store_row(state + d * sizeof(float), RATP_F32, dv, row);
+    }
+    return RATP_OK;
+}

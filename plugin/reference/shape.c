@@ -45,15 +45,27 @@ void rotation_at(const struct layer_shape *shape, uint32_t position, struct rota
     }
 }
 
+static void turn(const struct layer_shape *shape, uint32_t pair, double cosine, double sine,
+                 double *row)
+{
+    bool half = shape->rope_style == RATP_ROPE_HALF;
+    double *a = half ? &row[pair] : &row[2 * pair];
+    double *b = half ? &row[pair + shape->rope_size / 2] : &row[2 * pair + 1];
+    double x = *a, y = *b;
+    *a = x * cosine - y * sine;
+    *b = x * sine + y * cosine;
+}
+
 void rotate(const struct layer_shape *shape, const struct rotation *rotation, double *row)
 {
-    uint32_t pairs = shape->rope_size / 2;
-    bool half = shape->rope_style == RATP_ROPE_HALF;
-    for (uint32_t i = 0; i < pairs; i++) {
-        double *a = half ? &row[i] : &row[2 * i];
-        double *b = half ? &row[i + pairs] : &row[2 * i + 1];
-        double x = *a, y = *b;
-        *a = x * rotation->cosine[i] - y * rotation->sine[i];
-        *b = x * rotation->sine[i] + y * rotation->cosine[i];
+    for (uint32_t i = 0; i < shape->rope_size / 2; i++)
+        turn(shape, i, rotation->cosine[i], rotation->sine[i], row);
+}
+
+void rotate_back(const struct layer_shape *shape, const struct rotation *rotation, double *row)
+{
+    for (uint32_t i = 0; i < shape->rope_size / 2; i++) {
+        double c = rotation->cosine[i], s = rotation->sine[i];
+        turn(shape, i, c / (c * c + s * s), -s / (c * c + s * s), row);
     }
 }

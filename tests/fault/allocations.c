@@ -68,12 +68,12 @@ void __wrap_free(void *pointer)
 
 /* ---- The life ---- */
 
-enum { LAYERS = 3, HEADS = 4, KV_HEADS = 2, SIZE = 16, MAX_ROWS = 96, STEPS = 5 };
+enum { LAYERS = 3, HEADS = 4, KV_HEADS = 2, SIZE = 16, MAX_ROWS = 96, STEPS = 5, FORK_STEPS = 2 };
 enum { COUNT = MAX_ROWS * HEADS * SIZE };
 
 static const struct ratp_api *ratp;
 static float in[LAYERS][COUNT];
-static float out[STEPS][LAYERS][COUNT], first_out[STEPS][LAYERS][COUNT];
+static float out[STEPS + FORK_STEPS][LAYERS][COUNT], first_out[STEPS + FORK_STEPS][LAYERS][COUNT];
 static float external_out[COUNT], first_external[COUNT];
 
 /* Whether a call has to be made again: it failed because memory ran out. */
@@ -178,6 +178,15 @@ static void life(void)
     static const uint32_t tokens[STEPS][2] = {{40, 1}, {1, 50}, {1, 1}, {30, 1}, {1, 33}};
     for (int i = 0; i < STEPS; i++)
         pass(cache, seqs, tokens[i], i);
+    /* A fork that writes to shared pages, and one that loses its end. */
+    ratp_seq *forks[2] = {NULL, NULL};
+    for (int i = 0; i < 2; i++)
+        TWICE(seqs[i], ratp->seq_fork(seqs[i], &forks[i]));
+    TWICE(forks[0], ratp->seq_truncate(forks[0], 72));
+    for (int i = 0; i < FORK_STEPS; i++)
+        pass(cache, forks, tokens[i + 2], STEPS + i);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQUAL(ratp->seq_destroy(&forks[i]), RATP_OK);
     external(device);
     for (int i = 0; i < 2; i++)
         CHECK_EQUAL(ratp->seq_destroy(&seqs[i]), RATP_OK);

@@ -140,10 +140,37 @@ static void ask_positions(struct world *w, const struct slot *slot)
         REQUIRE(positions[i] < slot->length && (i == 0 || positions[i] > positions[i - 1]));
 }
 
+static void fork_seq(struct world *w, const struct slot *from)
+{
+    struct slot *slot = free_slot(w, SEQ);
+    if (!slot)
+        return;
+    ratp_seq *first = handle_of(w, from), *seq = (ratp_seq *)w;
+    w->may = from->parent->limited ? 1u << RATP_OUT_OF_MEMORY | 1u << RATP_CACHE_FULL : 0;
+    w->may |= from->step ? 1u << RATP_WRONG_STATE : 0;
+    if (called(w, "seq_fork", ratp->seq_fork(first, &seq), first)) {
+        REQUIRE(!seq);
+        return;
+    }
+    *slot = (struct slot){.handle = seq, .parent = from->parent, .max_tokens = from->max_tokens,
+                          .length = from->length};
+}
+
+static void truncate_seq(struct world *w, struct slot *slot)
+{
+    uint64_t length = fault(w) ? slot->length + 1 + (uint64_t)wrong_number(w) : take(w, 0, slot->length);
+    ratp_seq *seq = handle_of(w, slot);
+    w->may = slot->step ? 1u << RATP_WRONG_STATE : 0;
+    if (slot->parent->retention == RATP_RETAIN_NEEDED)
+        w->may |= 1u << RATP_NOT_RETAINED;
+    if (!called(w, "seq_truncate", ratp->seq_truncate(seq, length), seq))
+        slot->length = (uint32_t)length;
+}
+
 void call_seq(struct world *w)
 {
     struct slot *slot = any_slot(w, SEQ), *cache = any_slot(w, CACHE);
-    uint32_t way = take(w, 0, 6);
+    uint32_t way = take(w, 0, 9);
     if (!slot || way <= 2) {
         if (cache)
             create_seq(w, cache);
@@ -151,7 +178,11 @@ void call_seq(struct world *w)
             create_cache(w);
     } else if (way <= 4) {
         ask_positions(w, slot);
-    } else if (way == 5) {
+    } else if (way <= 6) {
+        fork_seq(w, slot);
+    } else if (way == 7) {
+        truncate_seq(w, slot);
+    } else if (way == 8) {
         ratp_seq *seq = handle_of(w, slot);
         called(w, "seq_stats", ratp->seq_stats(seq, room(w, sizeof(struct ratp_seq_stats))), seq);
     } else {

@@ -340,7 +340,8 @@ void take_snapshot(const struct world *w, struct snapshot *out)
         if (w->slots[CACHE][i].handle)
             REQUIRE(ratp->cache_stats(w->slots[CACHE][i].handle, &out->caches[i]) == RATP_OK);
         /* Blocks that a refused call took and left empty are no change. */
-        out->caches[i].pool_bytes = out->caches[i].pages_total = out->caches[i].scratch_bytes = 0;
+        out->caches[i].pool_bytes = out->caches[i].scratch_bytes = 0;
+        out->caches[i].pages_total = out->caches[i].pages_free = 0;
     }
 }
 

@@ -10,8 +10,10 @@ static void run(struct host *host, ratp_device *device, uint64_t seed)
     if (!world_open(&w, host, device, seed))
         return;
     bool more = true;
-    while (more)
+    while (more) {
+        world_change(&w);
         more = world_step(&w, !random_chance(&w.random, 15));
+    }
     world_check(&w);
     world_close(&w);
 }

@@ -29,13 +29,13 @@ static void make_row(const struct world *w, uint32_t id, uint32_t layer, uint32_
         row[i] = (float)((int32_t)random_in(&r, 0, 128) - 64) / 32;
 }
 
-static float *make_rows(const struct world *w, uint32_t id, uint32_t layer, uint32_t tokens,
+static float *make_rows(const struct world *w, const struct world_seq *seq, uint32_t layer,
                         int tensor)
 {
     size_t size = (size_t)heads_of(w, tensor) * channels_of(w, tensor);
-    float *rows = malloc(tokens * size * sizeof *rows);
-    for (uint32_t t = 0; t < tokens; t++)
-        make_row(w, id, layer, t, tensor, rows + t * size);
+    float *rows = malloc(seq->tokens * size * sizeof *rows);
+    for (uint32_t t = 0; t < seq->tokens; t++)
+        make_row(w, seq->ids[t], layer, t, tensor, rows + t * size);
     return rows;
 }
 
@@ -92,8 +92,9 @@ static void draw(struct world *w)
     w->io_dtype = dtypes[random_chance(r, 50) ? 0 : random_in(r, 1, 2)];
     w->output_gate = random_chance(r, 60);
     w->buffers = random_chance(r, 40);
-    w->max_tokens = random_in(r, 20, g->head_size > 96 ? 90 : 200);
+    w->max_tokens = random_in(r, 20, g->head_size > 96 ? 90 : MAX_TOKENS);
     w->count = random_in(r, 1, MAX_SEQS);
+    w->next_id = w->count;
 }
 
 bool world_open(struct world *w, struct host *host, ratp_device *device, uint64_t seed)
@@ -118,6 +119,7 @@ bool world_open(struct world *w, struct host *host, ratp_device *device, uint64_
     for (uint32_t i = 0; opened && i < w->count; i++) {
         struct world_seq *s = &w->seqs[i];
         s->id = i;
+        s->ids = calloc(w->max_tokens, sizeof *s->ids);
         host_ok(host, w->cache, api->seq_create(w->cache, &s->seq), "seq_create");
         for (uint32_t l = 0; l < w->geometry.layers; l++) {
             size_t rows = (size_t)w->max_tokens * w->geometry.query_heads;
@@ -245,6 +247,7 @@ static void put_input(struct world *w, struct batch *b, uint32_t layer, int t)
     uint32_t row = 0;
     for (uint32_t i = 0; i < b->count; i++)
         for (uint32_t k = 0; k < b->n[i]; k++, row++) {
+            b->seqs[i]->ids[b->seqs[i]->tokens + k] = b->seqs[i]->id;
             make_row(w, b->seqs[i]->id, layer, b->seqs[i]->tokens + k, t, values);
             slab_put(slab, row, values, size);
         }
@@ -370,6 +373,80 @@ bool world_step(struct world *w, bool commit)
     return good;
 }
 
+static void fork_seq(struct world *w, struct world_seq *from, struct world_seq *to)
+{
+    const struct ratp_api *api = w->host->api;
+    host_ok(w->host, to->seq, api->seq_destroy(&to->seq), "seq_destroy");
+    if (!host_ok(w->host, from->seq, api->seq_fork(from->seq, &to->seq), "seq_fork"))
+        exit(1);
+    size_t rows = (size_t)from->tokens * w->geometry.query_heads;
+    for (uint32_t l = 0; l < w->geometry.layers; l++) {
+        memcpy(to->out[l], from->out[l], rows * w->geometry.value_size * sizeof(float));
+        memcpy(to->lse[l], from->lse[l], rows * sizeof(float));
+    }
+    memcpy(to->ids, from->ids, from->tokens * sizeof *to->ids);
+    to->tokens = from->tokens;
+}
+
+static struct ratp_variant keeps(const struct world *w, uint32_t layer)
+{
+    struct ratp_variant dense = {.struct_size = sizeof dense};
+    return w->params.retention == RATP_RETAIN_NEEDED ? w->variant[layer] : dense;
+}
+
+/* Whether all that a sequence of `length` tokens needs is still listed. */
+static bool is_retained(struct world *w, const struct world_seq *s, uint32_t length)
+{
+    uint32_t positions[MAX_TOKENS];
+    for (uint32_t l = 0; l < w->geometry.layers; l++) {
+        uint64_t count = 0;
+        struct ratp_variant keep = keeps(w, l);
+        bool held[MAX_TOKENS] = {false};
+        host_ok(w->host, s->seq,
+                w->host->api->seq_positions(s->seq, l, 0, positions, MAX_TOKENS, &count),
+                "seq_positions");
+        for (uint64_t i = 0; i < count; i++)
+            held[positions[i]] = true;
+        for (uint32_t p = 0; p < length; p++)
+            if (!held[p] && (naive_attends(&keep, length, p) || (w->geometry.memory && p == length - 1)))
+                return false;
+    }
+    return true;
+}
+
+static void truncate_seq(struct world *w, struct world_seq *s, uint32_t length)
+{
+    bool must = is_retained(w, s, length);
+    ratp_status status = w->host->api->seq_truncate(s->seq, length);
+    if (must)
+        host_ok(w->host, s->seq, status, "seq_truncate");
+    CHECK(status == RATP_OK || status == RATP_NOT_RETAINED);
+    if (status == RATP_OK)
+        s->tokens = length;
+    struct ratp_seq_stats stats = {.struct_size = sizeof stats};
+    host_ok(w->host, s->seq, w->host->api->seq_stats(s->seq, &stats), "seq_stats");
+    CHECK(stats.length == s->tokens);
+    if (status == RATP_OK)
+        check_slots(w, s);
+}
+
+void world_change(struct world *w)
+{
+    struct random *r = &w->random;
+    if (w->changes == MAX_CHANGES || !random_chance(r, 30))
+        return;
+    w->changes++;
+    struct world_seq *s = &w->seqs[random_in(r, 0, w->count - 1)];
+    struct world_seq *other = &w->seqs[random_in(r, 0, w->count - 1)];
+    if (s != other && random_chance(r, 60))
+        fork_seq(w, s, other);
+    else if (s->tokens)
+        truncate_seq(w, s, random_chance(r, 50) ? s->tokens - random_in(r, 0, s->tokens < 9 ? s->tokens : 9)
+                                                : random_in(r, 0, s->tokens));
+    s->id = ++w->next_id;
+    other->id = ++w->next_id;
+}
+
 static double dtype_bound(ratp_dtype dtype)
 {
     return dtype == RATP_F32 ? 2e-5 : dtype == RATP_F16 ? 1e-3 : 8e-3;
@@ -395,7 +472,7 @@ static void check_layer(struct world *w, const struct world_seq *s, uint32_t lay
     };
     float *in[TENSOR_COUNT];
     for (int t = 0; t < TENSOR_COUNT; t++)
-        in[t] = make_rows(w, s->id, layer, s->tokens, t);
+        in[t] = make_rows(w, s, layer, t);
     size_t rows = (size_t)s->tokens * g->query_heads, values = rows * g->value_size;
     double *out = malloc(values * sizeof *out), *lse = malloc(rows * sizeof *lse);
     CHECK(naive_sequence(&naive, &w->variant[layer], 1, s->tokens, in[TENSOR_Q], in[TENSOR_K],
@@ -439,6 +516,7 @@ void world_close(struct world *w)
             free(w->seqs[i].out[l]);
             free(w->seqs[i].lse[l]);
         }
+        free(w->seqs[i].ids);
     }
     struct ratp_cache_stats stats = {.struct_size = sizeof stats};
     host_ok(w->host, w->cache, api->cache_stats(w->cache, &stats), "cache_stats");

@@ -7,11 +7,13 @@
 #include "../host.h"
 #include "../random.h"
 
-enum { MAX_LAYERS = 3, MAX_SEQS = 4 };
+enum { MAX_LAYERS = 3, MAX_SEQS = 4, MAX_TOKENS = 200, MAX_CHANGES = 20 };
 
 struct world_seq {
     ratp_seq *seq;
-    uint32_t id, tokens;
+    uint32_t tokens;
+    uint32_t id;   /* what the input of its next tokens is made from */
+    uint32_t *ids; /* [token] what each was made from */
     float *out[MAX_LAYERS]; /* [token][query head][value channel], as the library gave it */
     float *lse[MAX_LAYERS]; /* [token][query head] */
 };
@@ -29,6 +31,7 @@ struct world {
     ratp_dtype io_dtype;
     bool output_gate, buffers;
     uint32_t max_tokens;
+    uint32_t next_id, changes;
     struct world_seq seqs[MAX_SEQS];
     uint32_t count;
 };
@@ -38,6 +41,8 @@ bool world_open(struct world *w, struct host *host, ratp_device *device, uint64_
 /* One random step over a random part of the sequences; `commit` false aborts
  * it after a random number of layers. False when nothing more fits. */
 bool world_step(struct world *w, bool commit);
+/* Now and then: a sequence becomes a fork of another, or loses its end. */
+void world_change(struct world *w);
 /* Compares everything with the naive program. */
 void world_check(struct world *w);
 void world_close(struct world *w);

@@ -542,6 +542,18 @@ struct ratp_api {
      * they are gone. 0 is always possible. RATP_WRONG_STATE while an open step
      * has `seq`. [one thread per cache] */
     ratp_status (*seq_truncate)(ratp_seq *seq, uint64_t length);
+    /* What the sequence attends from its next step on; `policy` is copied, NULL
+     * is the cache's own. Costs no device work. A step may mix sequences of
+     * different policies. With retention `full` any policy may follow any other,
+     * and attention is as if it had been in force always. With `needed` a layer
+     * goes on holding what the cache's policy made it hold: a dense layer may
+     * take any variant, and one that holds less only its own.
+     * RATP_NOT_RETAINED names the layer and the first token that is missing;
+     * RATP_UNSUPPORTED: the layer holds all that the new variant attends, but
+     * this version cannot read it there. A policy's ranges are checked as by
+     * cache_create. RATP_WRONG_STATE while an open step has `seq`.
+     * [one thread per cache] */
+    ratp_status (*seq_set_policy)(ratp_seq *seq, const ratp_policy *policy);
 };
 
 /* The only exported symbol. Returns the table, which is static, or NULL when

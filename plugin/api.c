@@ -90,6 +90,7 @@ static const struct ratp_api table = {
     .merge = api_merge,
     .seq_fork = api_seq_fork,
     .seq_truncate = api_seq_truncate,
+    .seq_set_policy = api_seq_set_policy,
 };
 
 const struct ratp_api *ratp_get_api(uint32_t abi_major, char *reason, size_t reason_size)

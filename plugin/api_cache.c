@@ -7,6 +7,15 @@
 
 #include <stdio.h>
 
+static ratp_status check_policy(const ratp_device *device, const ratp_policy *policy,
+                                const char *what, struct error *err)
+{
+    ratp_status status = object_check(policy, OBJECT_POLICY, what, err);
+    if (!status && policy->instance != device->instance)
+        status = fail(err, RATP_INVALID_ARGUMENT, "%s belongs to another instance", what);
+    return status;
+}
+
 ratp_status api_cache_create(ratp_device *device, const struct ratp_cache_params *params,
                              ratp_cache **out)
 {
@@ -30,12 +39,8 @@ ratp_status api_cache_create(ratp_device *device, const struct ratp_cache_params
         status = struct_read_optional(&rope, sizeof rope, geometry.rope,
                                       STRUCT_UPTO(struct ratp_rope, style), "geometry->rope",
                                       &err);
-    if (!status && p.policy) {
-        status = object_check(p.policy, OBJECT_POLICY, "params->policy", &err);
-        if (!status && p.policy->instance != device->instance)
-            status = fail(&err, RATP_INVALID_ARGUMENT,
-                          "params->policy belongs to another instance");
-    }
+    if (!status && p.policy)
+        status = check_policy(device, p.policy, "params->policy", &err);
     if (!status)
         status = cache_open(device, &geometry, geometry.rope ? &rope : NULL, p.policy, &p, out,
                             &err);
@@ -120,6 +125,17 @@ ratp_status api_seq_truncate(ratp_seq *seq, uint64_t length)
     ratp_status status = object_check(seq, OBJECT_SEQ, "seq", &err);
     if (!status)
         status = seq_cut(seq, length, &err);
+    return api_return(seq, status, &err);
+}
+
+ratp_status api_seq_set_policy(ratp_seq *seq, const ratp_policy *policy)
+{
+    struct error err = {""};
+    ratp_status status = object_check(seq, OBJECT_SEQ, "seq", &err);
+    if (!status && policy)
+        status = check_policy(seq->cache->device, policy, "policy", &err);
+    if (!status)
+        status = seq_switch(seq, policy, &err);
     return api_return(seq, status, &err);
 }
 

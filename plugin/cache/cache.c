@@ -83,22 +83,6 @@ static void fill_shape(struct layer_shape *s, const struct ratp_geometry *g, uin
     s->v_head = s->v_slot * page_slots;
 }
 
-/* The variant of a layer; in this version all of its heads share one. */
-static ratp_status layer_variant(const ratp_cache *cache, uint32_t layer, struct variant *out,
-                                 struct error *err)
-{
-    *out = policy_at(&cache->policy, layer, cache->first_kv_head);
-    for (uint32_t h = 1; h < cache->shape.kv_heads; h++) {
-        struct variant other = policy_at(&cache->policy, layer, cache->first_kv_head + h);
-        if (!variant_equal(out, &other))
-            return fail(err, RATP_UNSUPPORTED,
-                        "policy: key/value heads %u and %u of layer %u have different variants; "
-                        "this version wants one variant a layer",
-                        cache->first_kv_head, cache->first_kv_head + h, layer);
-    }
-    return RATP_OK;
-}
-
 static uint32_t find_store(ratp_cache *cache, const struct variant *v)
 {
     bool everything = cache->retention == RATP_RETAIN_FULL || v->kind == RATP_DENSE;
@@ -114,16 +98,6 @@ static uint32_t find_store(ratp_cache *cache, const struct variant *v)
         .ring_slots = everything ? 0 : (v->window / slots + 1) * slots,
     };
     return cache->store_count++;
-}
-
-static uint32_t find_class(ratp_cache *cache, const struct variant *v)
-{
-    for (uint32_t c = 0; c < cache->class_count; c++)
-        if (variant_equal(&cache->classes[c].variant, v))
-            return c;
-    cache->classes[cache->class_count] =
-        (struct attention_class){.variant = *v, .store = find_store(cache, v)};
-    return cache->class_count++;
 }
 
 /* Shaders add offsets inside of a page and of a state as 32 bits. */
@@ -150,20 +124,15 @@ static ratp_status check_sizes(ratp_cache *cache, struct error *err)
 
 static ratp_status sort_layers(ratp_cache *cache, struct error *err)
 {
-    cache->layer_class = calloc(cache->layers, sizeof *cache->layer_class);
+    cache->layer_store = calloc(cache->layers, sizeof *cache->layer_store);
     cache->layer_offset = calloc(cache->layers, sizeof *cache->layer_offset);
-    cache->classes = calloc(cache->layers, sizeof *cache->classes);
     cache->stores = calloc(cache->layers, sizeof *cache->stores);
-    if (!cache->layer_class || !cache->layer_offset || !cache->classes || !cache->stores)
+    if (!cache->layer_store || !cache->layer_offset || !cache->stores)
         return fail(err, RATP_OUT_OF_MEMORY, "no host memory for the tables of %u layers",
                     cache->layers);
     for (uint32_t l = 0; l < cache->layers; l++) {
-        struct variant v;
-        ratp_status status = layer_variant(cache, l, &v, err);
-        if (status)
-            return status;
-        cache->layer_class[l] = find_class(cache, &v);
-        struct store *store = &cache->stores[cache->classes[cache->layer_class[l]].store];
+        cache->layer_store[l] = find_store(cache, &cache->layout->variant[l]);
+        struct store *store = &cache->stores[cache->layer_store[l]];
         uint64_t offset = (uint64_t)store->layers++ * cache->layer_bytes;
         store->pool.page_bytes = offset + cache->layer_bytes;
         if (store->pool.page_bytes > cache->block_bytes)
@@ -186,26 +155,12 @@ static void destroy(ratp_cache *cache)
     ops->mem_free(cache->backend, &cache->scratch);
     ops->mem_free(cache->backend, &cache->rope);
     free(cache->stores);
-    free(cache->classes);
-    free(cache->layer_class);
+    free(cache->layer_store);
     free(cache->layer_offset);
-    free(cache->policy.rules);
+    if (cache->layout)
+        layout_release(cache, cache->layout);
     object_fini(&cache->object);
     free(cache);
-}
-
-static ratp_status copy_policy(const struct ratp_policy *from, struct ratp_policy *to,
-                               struct error *err)
-{
-    if (!from || from->count == 0)
-        return RATP_OK;
-    to->rules = malloc(from->count * sizeof *to->rules);
-    if (!to->rules)
-        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for a policy of %u rules",
-                    from->count);
-    memcpy(to->rules, from->rules, from->count * sizeof *to->rules);
-    to->count = to->room = from->count;
-    return RATP_OK;
 }
 
 ratp_status cache_open(ratp_device *device, const struct ratp_geometry *g,
@@ -221,9 +176,6 @@ ratp_status cache_open(ratp_device *device, const struct ratp_geometry *g,
     if (!status && (params->retention < RATP_RETAIN_FULL || params->retention > RATP_RETAIN_NEEDED))
         status = fail(err, RATP_INVALID_ARGUMENT, "retention is %d, known are %d and %d",
                       (int)params->retention, RATP_RETAIN_FULL, RATP_RETAIN_NEEDED);
-    if (!status && policy)
-        status = policy_check(policy, g->layers,
-                              g->total_kv_heads ? g->total_kv_heads : g->kv_heads, err);
     if (status)
         return status;
 
@@ -243,7 +195,8 @@ ratp_status cache_open(ratp_device *device, const struct ratp_geometry *g,
     cache->budget = params->budget ? params->budget : UINT64_MAX;
     /* Shaders add a layer's offset to an address as 32 bits. */
     cache->block_bytes = info.max_allocation < UINT32_MAX ? info.max_allocation : UINT32_MAX;
-    status = copy_policy(policy, &cache->policy, err);
+    cache->shape.kv_heads = g->kv_heads;
+    status = layout_take(cache, policy, &cache->layout, err);
     if (!status)
         status = cache_dtype("k_dtype", params->k_dtype, &cache->shape.k_dtype, err);
     if (!status)

@@ -53,10 +53,13 @@ struct store {
     uint32_t ring_slots; /* window + 1, rounded up to pages */
 };
 
-/* Layers with the same variant: one set of work lists in a plan. */
-struct attention_class {
-    struct variant variant;
-    uint32_t store;
+/* What a sequence attends. Sequences with equal ones share it, so that a step
+ * finds out quickly which layers have the same work. */
+struct layout {
+    struct layout *next;
+    uint32_t refs;
+    uint64_t seen; /* number of the last step that met it */
+    struct variant variant[]; /* [layers] */
 };
 
 /* Upload memory of one step, reused once its work is done. */
@@ -71,7 +74,6 @@ struct ratp_cache {
     struct object object;
     ratp_device *device;
     struct backend *backend;
-    struct ratp_policy policy;
     struct layer_shape shape;
     uint32_t layers, max_tokens;
     uint32_t first_kv_head, total_kv_heads;
@@ -83,9 +85,9 @@ struct ratp_cache {
 
     struct store *stores;
     uint32_t store_count;
-    struct attention_class *classes;
-    uint32_t class_count;
-    uint32_t *layer_class;  /* [layers] */
+    struct layout *layouts; /* all that are in use */
+    struct layout *layout;  /* of new sequences */
+    uint32_t *layer_store;  /* [layers] */
     uint32_t *layer_offset; /* [layers] bytes in a page of its store */
 
     struct mem rope; /* coarse table, then the fine one */
@@ -94,6 +96,7 @@ struct ratp_cache {
     uint64_t state_bytes;
     uint32_t sequences;
     uint64_t numbered;     /* sequences that ever were */
+    uint64_t steps;        /* steps that ever were */
     ratp_seq *first_seq;
     ratp_step *step; /* the open one */
 };
@@ -110,6 +113,7 @@ struct ratp_seq {
     ratp_seq *next, **link; /* among the cache's sequences */
     uint64_t number;
     uint32_t length;
+    struct layout *layout;
     struct seq_store *stores; /* [cache->store_count] */
     struct mem state;         /* two copies of every layer's memory state */
     uint32_t state_copy;      /* the committed one */
@@ -138,6 +142,8 @@ ratp_status seq_kept_positions(const ratp_seq *seq, uint32_t layer, uint32_t kv_
 /* The size of one copy of a sequence's memory state, and where a copy is. */
 uint64_t seq_state_bytes(const ratp_cache *cache);
 uint64_t seq_state_offset(const ratp_seq *seq, uint32_t copy);
+/* Whether a sequence of `length` tokens under the variant keeps one of them. */
+bool variant_keeps(const struct variant *v, uint32_t length, uint32_t position);
 /* How many of the first `tokens` tokens the store keeps outside of its ring. */
 uint64_t store_kept(const struct store *store, uint32_t tokens);
 
@@ -145,6 +151,14 @@ uint64_t store_kept(const struct store *store, uint32_t tokens);
 
 ratp_status seq_copy(ratp_seq *seq, ratp_seq **out, struct error *err);
 ratp_status seq_cut(ratp_seq *seq, uint64_t length, struct error *err);
+
+/* ---- layout.c ------------------------------------------------------------ */
+
+/* The layout of a policy (NULL: dense) for the cache's layers, with a reference. */
+ratp_status layout_take(ratp_cache *cache, const struct ratp_policy *policy, struct layout **out,
+                        struct error *err);
+void layout_release(ratp_cache *cache, struct layout *layout);
+ratp_status seq_switch(ratp_seq *seq, const struct ratp_policy *policy, struct error *err);
 
 /* ---- step.c -------------------------------------------------------------- */
 

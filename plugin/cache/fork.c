@@ -48,6 +48,9 @@ ratp_status seq_copy(ratp_seq *seq, ratp_seq **out, struct error *err)
         seq_close(fork, &ignored);
         return status;
     }
+    layout_release(cache, fork->layout);
+    fork->layout = seq->layout;
+    fork->layout->refs++;
     fork->length = seq->length;
     *out = fork;
     return RATP_OK;
@@ -105,7 +108,7 @@ static ratp_status check_retained(const ratp_seq *seq, uint32_t length, struct e
 {
     const ratp_cache *cache = seq->cache;
     for (uint32_t l = 0; l < cache->layers; l++) {
-        uint32_t s = cache->classes[cache->layer_class[l]].store, missing = 0;
+        uint32_t s = cache->layer_store[l], missing = 0;
         if (!serves(seq, s, length, &missing))
             return fail(err, RATP_NOT_RETAINED,
                         "length is %u, but layer %u no longer holds token %u of the sequence's %u; "
@@ -129,7 +132,7 @@ static ratp_status restore_state(ratp_seq *seq, uint32_t length, struct error *e
     uint64_t state = seq->state.address + seq_state_offset(seq, seq->state_copy ^ 1);
     for (uint32_t l = 0; l < cache->layers && !status; l++) {
         struct place place;
-        if (!find(seq, cache->classes[cache->layer_class[l]].store, length - 1, &place)) {
+        if (!find(seq, cache->layer_store[l], length - 1, &place)) {
             status = fail(err, RATP_INTERNAL, "layer %u lost token %u", l, length - 1);
             break;
         }

@@ -62,6 +62,8 @@ ratp_status seq_open(ratp_cache *cache, ratp_seq **out, struct error *err)
     object_init(&seq->object, OBJECT_SEQ);
     seq->cache = cache;
     seq->stores = stores;
+    seq->layout = cache->layout;
+    seq->layout->refs++;
     atomic_fetch_add(&cache->object.children, 1);
     *out = seq;
     return RATP_OK;
@@ -91,6 +93,7 @@ ratp_status seq_close(ratp_seq *seq, struct error *err)
     if (seq->state.size)
         cache->backend->ops->mem_free(cache->backend, &seq->state);
     atomic_fetch_sub(&cache->object.children, 1);
+    layout_release(cache, seq->layout);
     free(seq->stores);
     object_fini(&seq->object);
     free(seq);
@@ -119,10 +122,9 @@ void seq_describe(const ratp_seq *seq, struct ratp_seq_stats *out)
     }
 }
 
-static bool is_kept(const struct store *store, uint32_t length, uint32_t position)
+bool variant_keeps(const struct variant *v, uint32_t length, uint32_t position)
 {
-    const struct variant *v = &store->keep;
-    return store->everything || position < v->sinks || length - position <= v->window ||
+    return position < v->sinks || length - position <= v->window ||
            (v->dilation && (position + 1) % v->dilation == 0);
 }
 
@@ -137,10 +139,10 @@ ratp_status seq_kept_positions(const ratp_seq *seq, uint32_t layer, uint32_t kv_
     if (kv_head >= cache->shape.kv_heads)
         return fail(err, RATP_INVALID_ARGUMENT, "kv_head is %u, the geometry has %u", kv_head,
                     cache->shape.kv_heads);
-    const struct store *store = &cache->stores[cache->classes[cache->layer_class[layer]].store];
+    const struct store *store = &cache->stores[cache->layer_store[layer]];
     *count = 0;
     for (uint32_t p = 0; p < seq->length; p++)
-        if (is_kept(store, seq->length, p)) {
+        if (store->everything || variant_keeps(&store->keep, seq->length, p)) {
             if (*count < capacity)
                 positions[*count] = p;
             ++*count;

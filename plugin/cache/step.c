@@ -91,6 +91,8 @@ static void free_step(ratp_step *step)
     free(step->parts);
     free(step->part_stores);
     free(step->classes);
+    free(step->class_layer);
+    free(step->layer_class);
     free(step->attended);
     object_fini(&step->object);
     free(step);
@@ -151,6 +153,49 @@ static ratp_status add_part(ratp_step *step, uint32_t i, ratp_seq *seq, uint32_t
     return RATP_OK;
 }
 
+/* Whether two layers have the same work in every sequence of the step. */
+static bool same_class(const ratp_step *step, struct layout *const *layouts, uint32_t count,
+                       uint32_t a, uint32_t b)
+{
+    if (step->cache->layer_store[a] != step->cache->layer_store[b])
+        return false;
+    for (uint32_t i = 0; i < count; i++)
+        if (!variant_equal(&layouts[i]->variant[a], &layouts[i]->variant[b]))
+            return false;
+    return true;
+}
+
+static ratp_status sort_layers(ratp_step *step, struct error *err)
+{
+    ratp_cache *cache = step->cache;
+    struct layout **layouts = malloc(step->count * sizeof *layouts);
+    if (!layouts)
+        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for a step of %u sequences",
+                    step->count);
+    uint32_t count = 0;
+    cache->steps++;
+    for (uint32_t i = 0; i < step->count; i++) {
+        struct layout *layout = step->parts[i].seq->layout;
+        if (layout->seen != cache->steps)
+            layouts[count++] = layout;
+        layout->seen = cache->steps;
+    }
+    for (uint32_t l = 0; l < cache->layers; l++) {
+        uint32_t c = 0;
+        while (c < step->class_count && !same_class(step, layouts, count, step->class_layer[c], l))
+            c++;
+        if (c == step->class_count)
+            step->class_layer[step->class_count++] = l;
+        step->layer_class[l] = c;
+    }
+    free(layouts);
+    step->classes = calloc(step->class_count, sizeof *step->classes);
+    if (!step->classes)
+        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for %u classes of layers",
+                    step->class_count);
+    return RATP_OK;
+}
+
 ratp_status step_open(ratp_cache *cache, uint32_t count, ratp_seq *const *seqs,
                       const uint32_t *n_tokens, ratp_step **out, struct error *err)
 {
@@ -167,10 +212,12 @@ ratp_status step_open(ratp_cache *cache, uint32_t count, ratp_seq *const *seqs,
     step->cache = cache;
     step->parts = calloc(count, sizeof *step->parts);
     step->part_stores = calloc((size_t)count * cache->store_count, sizeof *step->part_stores);
-    step->classes = calloc(cache->class_count, sizeof *step->classes);
+    step->class_layer = calloc(cache->layers, sizeof *step->class_layer);
+    step->layer_class = calloc(cache->layers, sizeof *step->layer_class);
     step->attended = calloc(cache->layers, sizeof *step->attended);
     ratp_status status = RATP_OK;
-    if (!step->parts || !step->part_stores || !step->classes || !step->attended) {
+    if (!step->parts || !step->part_stores || !step->class_layer || !step->layer_class ||
+        !step->attended) {
         status = fail(err, RATP_OUT_OF_MEMORY, "no host memory for a step of %u sequences", count);
         goto error;
     }
@@ -180,6 +227,8 @@ ratp_status step_open(ratp_cache *cache, uint32_t count, ratp_seq *const *seqs,
     for (uint32_t i = 0; i < count && !status; i++)
         for (uint32_t s = 0; s < cache->store_count && !status; s++)
             status = reserve(cache, &step->parts[i], s, err);
+    if (!status)
+        status = sort_layers(step, err);
     if (!status)
         status = step_plan(step, err);
     if (status)
@@ -281,7 +330,7 @@ static ratp_status run(ratp_step *step, uint32_t layer, const struct step_io *io
         status = begin(step, err);
     if (status)
         return status;
-    const struct plan_class *cls = &step->classes[cache->layer_class[layer]];
+    const struct plan_class *cls = &step->classes[step->layer_class[layer]];
     struct memory_args memory = {
         .plan = &step->plan, .cls = cls, .shape = &cache->shape,
         .layer_offset = cache->layer_offset[layer],

@@ -26,7 +26,11 @@ struct ratp_step {
     struct step_part *parts;
     struct part_store *part_stores; /* what every part's `stores` points into */
     struct plan plan;
-    struct plan_class *classes; /* [cache->class_count] */
+    /* Layers that share a store and, in every sequence, a variant are one class. */
+    uint32_t class_count;
+    struct plan_class *classes; /* [class_count] */
+    uint32_t *class_layer;      /* [class_count] the first of its layers */
+    uint32_t *layer_class;      /* [layers] */
     struct frame *frame;
     struct stream *stream; /* NULL: begun by the next attend */
     bool attached;         /* the stream records into the host's command buffer */

@@ -69,20 +69,20 @@ static uint64_t state_address(const ratp_seq *seq, uint32_t copy)
     return seq->state.address + seq_state_offset(seq, copy);
 }
 
-/* The view of part i under a class whose store's pages begin at `page0`; the
- * part's line pages begin at `line0`. */
+/* The view of part i in a class, of which `layer` is one; the part's line pages
+ * begin at `line0`. */
 static struct view_source source_of(const ratp_step *step, uint32_t i,
-                                    const struct attention_class *cls, struct spans at,
-                                    uint32_t line0, uint32_t row0)
+                                    uint32_t layer, struct spans at, uint32_t line0,
+                                    uint32_t row0)
 {
     const ratp_cache *cache = step->cache;
     const struct step_part *part = &step->parts[i];
-    const struct store *store = &cache->stores[cls->store];
+    const struct store *store = &cache->stores[cache->layer_store[layer]];
     const struct page_list *lists[3];
-    list_pages(part, cls->store, lists);
+    list_pages(part, cache->layer_store[layer], lists);
     struct view_source source = {
         .row0 = row0, .rows = part->rows, .pos0 = part->seq->length,
-        .variant = cls->variant, .everything = store->everything,
+        .variant = part->seq->layout->variant[layer], .everything = store->everything,
         .state_in = state_address(part->seq, part->seq->state_copy),
         .state_out = state_address(part->seq, part->seq->state_copy ^ 1),
     };
@@ -108,14 +108,13 @@ static struct view_source source_of(const ratp_step *step, uint32_t i,
 
 /* Tokens of the old window that the fresh ring still needs: those in the window
  * of the next token, and for a single token those in its own. */
-static uint32_t moved(const ratp_step *step, uint32_t i, const struct attention_class *cls,
-                      uint32_t *from)
+static uint32_t moved(const ratp_step *step, uint32_t i, uint32_t s, uint32_t *from)
 {
     const struct step_part *part = &step->parts[i];
-    if (!part->stores[cls->store].renewed)
+    if (!part->stores[s].renewed)
         return 0;
     uint32_t length = part->seq->length, total = length + part->rows;
-    uint32_t window = cls->variant.window + !part_has_line(step->cache, part);
+    uint32_t window = step->cache->stores[s].keep.window + !part_has_line(step->cache, part);
     *from = total > window ? total - window : 0;
     return *from < length ? length - *from : 0;
 }
@@ -123,11 +122,11 @@ static uint32_t moved(const ratp_step *step, uint32_t i, const struct attention_
 static void add_views(ratp_step *step, struct blob *blob, uint32_t index)
 {
     const ratp_cache *cache = step->cache;
-    const struct attention_class *cls = &cache->classes[index];
+    uint32_t layer = step->class_layer[index], store = cache->layer_store[layer];
     struct plan_class *out = &step->classes[index];
     uint32_t from, move_count = 0;
     for (uint32_t i = 0; i < step->count; i++)
-        move_count += moved(step, i, cls, &from) > 0;
+        move_count += moved(step, i, store, &from) > 0;
     out->views.count = step->count;
     out->moves.count = move_count;
     blob_add(blob, step->count * sizeof(struct gpu_view), &out->views.offset);
@@ -142,15 +141,15 @@ static void add_views(ratp_step *step, struct blob *blob, uint32_t index)
         struct spans at = {0};
         for (uint32_t s = 0; s < cache->store_count; s++) {
             uint32_t pages = list_pages(&step->parts[i], s, lists);
-            if (s == cls->store)
+            if (s == store)
                 at = (struct spans){page, page + lists[0]->count,
                                     page + lists[0]->count + lists[1]->count,
                                     lists[2] ? lists[2]->count : 0};
             page += pages;
         }
-        struct view_source source = source_of(step, i, cls, at, page, row);
+        struct view_source source = source_of(step, i, layer, at, page, row);
         plan_view(&source, &view[i]);
-        uint32_t count = moved(step, i, cls, &from);
+        uint32_t count = moved(step, i, store, &from);
         if (count)
             *move++ = (struct gpu_move){i, from, count, at.old, at.old_pages, source.ring_slots};
         page += line_pages(cache, &step->parts[i]);
@@ -244,7 +243,7 @@ ratp_status step_plan(ratp_step *step, struct error *err)
     step->plan.views = step->count;
     add_pages(step, &blob);
     plan_chunks(&step->plan, &blob, offset, step->count, cache->shape.memory, &limits);
-    for (uint32_t c = 0; c < cache->class_count; c++) {
+    for (uint32_t c = 0; c < step->class_count; c++) {
         uint32_t partials = 0;
         add_views(step, &blob, c);
         plan_tiles(&step->classes[c], &blob, &limits, &partials);

@@ -155,9 +155,12 @@ static void life(void)
     static const char json[] = "{\"default\": \"d8w12s2\", \"rules\": ["
                                "{\"layers\": 1, \"variant\": \"streamw20s3\"},"
                                "{\"layers\": 2, \"variant\": \"dense\"}]}";
+    static const char other_json[] = "{\"default\": \"d8w12s2\", \"rules\": ["
+                                     "{\"layers\": 1, \"variant\": \"streamw20s3\"},"
+                                     "{\"layers\": 2, \"variant\": \"d5w3\"}]}";
     ratp_instance *instance = NULL;
     ratp_device *device = NULL;
-    ratp_policy *policy = NULL;
+    ratp_policy *policy = NULL, *other = NULL;
     ratp_cache *cache = NULL;
     ratp_buffer *buffer = NULL;
     ratp_seq *seqs[2] = {NULL, NULL};
@@ -169,6 +172,7 @@ static void life(void)
     TWICE(NULL, ratp->instance_create(&quiet, &instance, NULL, 0));
     TWICE(instance, ratp->device_open(instance, NULL, &device));
     TWICE(instance, ratp->policy_from_json(instance, json, sizeof json - 1, &policy));
+    TWICE(instance, ratp->policy_from_json(instance, other_json, sizeof other_json - 1, &other));
     TWICE(device, ratp->buffer_create(device, &size, &buffer));
     struct ratp_cache_params params = {sizeof params, &geometry, policy, .page_slots = 8,
                                        .retention = RATP_RETAIN_NEEDED};
@@ -183,6 +187,7 @@ static void life(void)
     for (int i = 0; i < 2; i++)
         TWICE(seqs[i], ratp->seq_fork(seqs[i], &forks[i]));
     TWICE(forks[0], ratp->seq_truncate(forks[0], 72));
+    TWICE(forks[1], ratp->seq_set_policy(forks[1], other));
     for (int i = 0; i < FORK_STEPS; i++)
         pass(cache, forks, tokens[i + 2], STEPS + i);
     for (int i = 0; i < 2; i++)
@@ -193,6 +198,7 @@ static void life(void)
     CHECK_EQUAL(ratp->cache_destroy(&cache), RATP_OK);
     CHECK_EQUAL(ratp->buffer_destroy(&buffer), RATP_OK);
     CHECK_EQUAL(ratp->policy_destroy(&policy), RATP_OK);
+    CHECK_EQUAL(ratp->policy_destroy(&other), RATP_OK);
     CHECK_EQUAL(ratp->device_close(&device), RATP_OK);
     CHECK_EQUAL(ratp->instance_destroy(&instance), RATP_OK);
 }

@@ -167,10 +167,23 @@ static void truncate_seq(struct world *w, struct slot *slot)
         slot->length = (uint32_t)length;
 }
 
+static void switch_seq(struct world *w, struct slot *slot)
+{
+    const struct slot *policy = any_slot(w, POLICY);
+    ratp_policy *to = policy && chance(w, 70) ? handle_of(w, policy) : NULL;
+    ratp_seq *seq = handle_of(w, slot);
+    w->may = slot->step ? 1u << RATP_WRONG_STATE : 0;
+    if (to && policy->wild)
+        w->may |= 1u << RATP_INVALID_ARGUMENT | 1u << RATP_UNSUPPORTED;
+    if (slot->parent->retention == RATP_RETAIN_NEEDED)
+        w->may |= 1u << RATP_NOT_RETAINED | 1u << RATP_UNSUPPORTED;
+    called(w, "seq_set_policy", ratp->seq_set_policy(seq, to), seq);
+}
+
 void call_seq(struct world *w)
 {
     struct slot *slot = any_slot(w, SEQ), *cache = any_slot(w, CACHE);
-    uint32_t way = take(w, 0, 9);
+    uint32_t way = take(w, 0, 10);
     if (!slot || way <= 2) {
         if (cache)
             create_seq(w, cache);
@@ -183,6 +196,8 @@ void call_seq(struct world *w)
     } else if (way == 7) {
         truncate_seq(w, slot);
     } else if (way == 8) {
+        switch_seq(w, slot);
+    } else if (way == 9) {
         ratp_seq *seq = handle_of(w, slot);
         called(w, "seq_stats", ratp->seq_stats(seq, room(w, sizeof(struct ratp_seq_stats))), seq);
     } else {

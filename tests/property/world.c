@@ -97,29 +97,39 @@ static void draw(struct world *w)
     w->next_id = w->count;
 }
 
+static bool make_policy(struct world *w, uint32_t p)
+{
+    const struct ratp_api *api = w->host->api;
+    if (!host_ok(w->host, w->host->instance,
+                 api->policy_create(w->host->instance, &w->policies[p]), "policy_create"))
+        return false;
+    bool same = random_chance(&w->random, 50);
+    for (uint32_t l = 0; l < w->geometry.layers; l++) {
+        struct ratp_variant *v = w->variants[p];
+        v[l] = same && l ? v[0] : draw_variant(&w->random);
+        ratp_status status = api->policy_set(w->policies[p], (struct ratp_range){l, 1},
+                                             (struct ratp_range){0, 0}, &v[l]);
+        host_ok(w->host, w->policies[p], status, "policy_set");
+    }
+    return true;
+}
+
 bool world_open(struct world *w, struct host *host, ratp_device *device, uint64_t seed)
 {
     *w = (struct world){.host = host, .device = device, .random = {seed}, .seed = seed};
     const struct ratp_api *api = host->api;
     draw(w);
-    ratp_policy *policy = NULL;
-    if (!host_ok(host, host->instance, api->policy_create(host->instance, &policy), "policy_create"))
-        return false;
-    bool same = random_chance(&w->random, 50);
-    for (uint32_t l = 0; l < w->geometry.layers; l++) {
-        w->variant[l] = same && l ? w->variant[0] : draw_variant(&w->random);
-        ratp_status status = api->policy_set(policy, (struct ratp_range){l, 1},
-                                             (struct ratp_range){0, 0}, &w->variant[l]);
-        host_ok(host, policy, status, "policy_set");
-    }
-    w->params.policy = policy;
+    for (uint32_t p = 0; p < MAX_POLICIES; p++)
+        if (!make_policy(w, p))
+            return false;
+    w->params.policy = w->policies[0];
     bool opened = host_ok(host, device, api->cache_create(device, &w->params, &w->cache),
                           "cache_create");
-    api->policy_destroy(&policy);
     for (uint32_t i = 0; opened && i < w->count; i++) {
         struct world_seq *s = &w->seqs[i];
         s->id = i;
         s->ids = calloc(w->max_tokens, sizeof *s->ids);
+        s->policies = calloc(w->max_tokens, sizeof *s->policies);
         host_ok(host, w->cache, api->seq_create(w->cache, &s->seq), "seq_create");
         for (uint32_t l = 0; l < w->geometry.layers; l++) {
             size_t rows = (size_t)w->max_tokens * w->geometry.query_heads;
@@ -248,6 +258,7 @@ static void put_input(struct world *w, struct batch *b, uint32_t layer, int t)
     for (uint32_t i = 0; i < b->count; i++)
         for (uint32_t k = 0; k < b->n[i]; k++, row++) {
             b->seqs[i]->ids[b->seqs[i]->tokens + k] = b->seqs[i]->id;
+            b->seqs[i]->policies[b->seqs[i]->tokens + k] = b->seqs[i]->policy;
             make_row(w, b->seqs[i]->id, layer, b->seqs[i]->tokens + k, t, values);
             slab_put(slab, row, values, size);
         }
@@ -319,9 +330,9 @@ static void draw_batch(struct world *w, struct batch *b)
 static void check_slots(struct world *w, const struct world_seq *s)
 {
     for (uint32_t l = 1; l < w->geometry.layers; l++)
-        if (memcmp(&w->variant[l], &w->variant[0], sizeof w->variant[0]))
+        if (memcmp(&w->variants[0][l], &w->variants[0][0], sizeof w->variants[0][0]))
             return;
-    const struct ratp_variant *v = &w->variant[0];
+    const struct ratp_variant *v = &w->variants[0][0];
     if (w->params.retention != RATP_RETAIN_NEEDED || v->kind == RATP_DENSE || v->dilation == 1)
         return;
     struct ratp_seq_stats stats = {.struct_size = sizeof stats};
@@ -385,13 +396,15 @@ static void fork_seq(struct world *w, struct world_seq *from, struct world_seq *
         memcpy(to->lse[l], from->lse[l], rows * sizeof(float));
     }
     memcpy(to->ids, from->ids, from->tokens * sizeof *to->ids);
+    memcpy(to->policies, from->policies, from->tokens * sizeof *to->policies);
+    to->policy = from->policy;
     to->tokens = from->tokens;
 }
 
 static struct ratp_variant keeps(const struct world *w, uint32_t layer)
 {
     struct ratp_variant dense = {.struct_size = sizeof dense};
-    return w->params.retention == RATP_RETAIN_NEEDED ? w->variant[layer] : dense;
+    return w->params.retention == RATP_RETAIN_NEEDED ? w->variants[0][layer] : dense;
 }
 
 /* Whether all that a sequence of `length` tokens needs is still listed. */
@@ -430,6 +443,25 @@ static void truncate_seq(struct world *w, struct world_seq *s, uint32_t length)
         check_slots(w, s);
 }
 
+static bool serves(const struct ratp_variant *held, const struct ratp_variant *wanted)
+{
+    bool dense = held->kind == RATP_DENSE || (held->kind == RATP_DILATED && held->dilation == 1);
+    return dense || memcmp(held, wanted, sizeof *held) == 0;
+}
+
+static void switch_seq(struct world *w, struct world_seq *s, uint32_t policy)
+{
+    bool must = true;
+    for (uint32_t l = 0; l < w->geometry.layers && w->params.retention == RATP_RETAIN_NEEDED; l++)
+        must &= serves(&w->variants[0][l], &w->variants[policy][l]);
+    ratp_status status = w->host->api->seq_set_policy(s->seq, w->policies[policy]);
+    if (must)
+        host_ok(w->host, s->seq, status, "seq_set_policy");
+    CHECK(status == RATP_OK || status == RATP_NOT_RETAINED || status == RATP_UNSUPPORTED);
+    if (status == RATP_OK)
+        s->policy = policy;
+}
+
 void world_change(struct world *w)
 {
     struct random *r = &w->random;
@@ -438,7 +470,9 @@ void world_change(struct world *w)
     w->changes++;
     struct world_seq *s = &w->seqs[random_in(r, 0, w->count - 1)];
     struct world_seq *other = &w->seqs[random_in(r, 0, w->count - 1)];
-    if (s != other && random_chance(r, 60))
+    if (random_chance(r, 40))
+        switch_seq(w, s, random_in(r, 0, MAX_POLICIES - 1));
+    else if (s != other && random_chance(r, 60))
         fork_seq(w, s, other);
     else if (s->tokens)
         truncate_seq(w, s, random_chance(r, 50) ? s->tokens - random_in(r, 0, s->tokens < 9 ? s->tokens : 9)
@@ -475,9 +509,24 @@ static void check_layer(struct world *w, const struct world_seq *s, uint32_t lay
         in[t] = make_rows(w, s, layer, t);
     size_t rows = (size_t)s->tokens * g->query_heads, values = rows * g->value_size;
     double *out = malloc(values * sizeof *out), *lse = malloc(rows * sizeof *lse);
-    CHECK(naive_sequence(&naive, &w->variant[layer], 1, s->tokens, in[TENSOR_Q], in[TENSOR_K],
-                         in[TENSOR_V], g->memory ? in[TENSOR_F] : NULL,
-                         w->output_gate ? in[TENSOR_O] : NULL, out, lse));
+    double *one_out = malloc(values * sizeof *out), *one_lse = malloc(rows * sizeof *lse);
+    size_t row = rows / s->tokens, row_values = values / s->tokens;
+    for (uint32_t p = 0; p < MAX_POLICIES; p++) {
+        bool used = false;
+        for (uint32_t t = 0; t < s->tokens; t++)
+            used |= s->policies[t] == p;
+        if (used)
+            CHECK(naive_sequence(&naive, &w->variants[p][layer], 1, s->tokens, in[TENSOR_Q],
+                                 in[TENSOR_K], in[TENSOR_V], g->memory ? in[TENSOR_F] : NULL,
+                                 w->output_gate ? in[TENSOR_O] : NULL, one_out, one_lse));
+        for (uint32_t t = 0; t < s->tokens; t++)
+            if (s->policies[t] == p) {
+                memcpy(out + t * row_values, one_out + t * row_values, row_values * sizeof *out);
+                memcpy(lse + t * row, one_lse + t * row, row * sizeof *lse);
+            }
+    }
+    free(one_out);
+    free(one_lse);
     double bound = dtype_bound(w->params.k_dtype);
     bound = fmax(bound, dtype_bound(w->params.v_dtype));
     bound = fmax(bound, dtype_bound(w->io_dtype));
@@ -490,8 +539,8 @@ static void check_layer(struct world *w, const struct world_seq *s, uint32_t lay
                 "  seed %llu sequence %u layer %u: out %.2e, lse %.2e, bound %.0e; kind %d D %u W %u "
                 "S %u, heads %u/%u size %u/%u, tokens %u, memory %u, retention %d, io %d k %d v %d\n",
                 (unsigned long long)w->seed, s->id, layer, out_error, lse_error, bound,
-                (int)w->variant[layer].kind, w->variant[layer].dilation, w->variant[layer].window,
-                w->variant[layer].sinks, g->query_heads, g->kv_heads, g->head_size, g->value_size,
+                (int)w->variants[0][layer].kind, w->variants[0][layer].dilation, w->variants[0][layer].window,
+                w->variants[0][layer].sinks, g->query_heads, g->kv_heads, g->head_size, g->value_size,
                 s->tokens, g->memory, (int)w->params.retention, (int)w->io_dtype,
                 (int)w->params.k_dtype, (int)w->params.v_dtype);
     for (int t = 0; t < TENSOR_COUNT; t++)
@@ -517,9 +566,12 @@ void world_close(struct world *w)
             free(w->seqs[i].lse[l]);
         }
         free(w->seqs[i].ids);
+        free(w->seqs[i].policies);
     }
     struct ratp_cache_stats stats = {.struct_size = sizeof stats};
     host_ok(w->host, w->cache, api->cache_stats(w->cache, &stats), "cache_stats");
     CHECK(stats.pages_used == 0 && stats.used_bytes == 0 && stats.state_bytes == 0);
     host_ok(w->host, w->cache, api->cache_destroy(&w->cache), "cache_destroy");
+    for (uint32_t p = 0; p < MAX_POLICIES; p++)
+        host_ok(w->host, w->policies[p], api->policy_destroy(&w->policies[p]), "policy_destroy");
 }

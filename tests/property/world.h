@@ -7,13 +7,15 @@
 #include "../host.h"
 #include "../random.h"
 
-enum { MAX_LAYERS = 3, MAX_SEQS = 4, MAX_TOKENS = 200, MAX_CHANGES = 20 };
+enum { MAX_LAYERS = 3, MAX_SEQS = 4, MAX_TOKENS = 200, MAX_CHANGES = 20, MAX_POLICIES = 4 };
 
 struct world_seq {
     ratp_seq *seq;
     uint32_t tokens;
     uint32_t id;   /* what the input of its next tokens is made from */
     uint32_t *ids; /* [token] what each was made from */
+    uint32_t policy;    /* index of what its next tokens attend */
+    uint32_t *policies; /* [token] what each attended */
     float *out[MAX_LAYERS]; /* [token][query head][value channel], as the library gave it */
     float *lse[MAX_LAYERS]; /* [token][query head] */
 };
@@ -26,7 +28,8 @@ struct world {
     uint64_t seed;
     struct ratp_geometry geometry;
     struct ratp_rope rope;
-    struct ratp_variant variant[MAX_LAYERS];
+    struct ratp_variant variants[MAX_POLICIES][MAX_LAYERS]; /* [0]: the cache's */
+    ratp_policy *policies[MAX_POLICIES];
     struct ratp_cache_params params;
     ratp_dtype io_dtype;
     bool output_gate, buffers;
@@ -41,7 +44,8 @@ bool world_open(struct world *w, struct host *host, ratp_device *device, uint64_
 /* One random step over a random part of the sequences; `commit` false aborts
  * it after a random number of layers. False when nothing more fits. */
 bool world_step(struct world *w, bool commit);
-/* Now and then: a sequence becomes a fork of another, or loses its end. */
+/* Now and then: a sequence becomes a fork of another, loses its end, or
+ * attends something else from now on. */
 void world_change(struct world *w);
 /* Compares everything with the naive program. */
 void world_check(struct world *w);

@@ -9,7 +9,8 @@
  * only grows, and the window in a ring. A step never writes a slot that the
  * committed state may still read, so that an abort has nothing to restore:
  * kept slots are new, ring slots are either out of every window or in a fresh
- * ring, and the memory state has two copies that swap at commit. */
+ * ring, and the memory state has two copies that swap at commit. Nor does it
+ * write a page that another sequence holds: it fills a copy of its own. */
 #ifndef RATPLUS_CACHE_H
 #define RATPLUS_CACHE_H
 

@@ -473,7 +473,8 @@ void step_cancel(ratp_step *step)
             struct seq_store *held = &step->parts[i].seq->stores[s];
             const struct store *store = &step->cache->stores[s];
             uint64_t total = (uint64_t)step->parts[i].seq->length + step->parts[i].rows;
-            if (!step->parts[i].stores[s].renewed && total > held->ring_from + store->ring_slots)
+            if (!store->everything && !step->parts[i].stores[s].renewed &&
+                total > held->ring_from + store->ring_slots)
                 held->ring_from = (uint32_t)(total - store->ring_slots);
         }
     release(step);

@@ -543,16 +543,15 @@ struct ratp_api {
      * has `seq`. [one thread per cache] */
     ratp_status (*seq_truncate)(ratp_seq *seq, uint64_t length);
     /* What the sequence attends from its next step on; `policy` is copied, NULL
-     * is the cache's own. Costs no device work. A step may mix sequences of
-     * different policies. With retention `full` any policy may follow any other,
-     * and attention is as if it had been in force always. With `needed` a layer
-     * goes on holding what the cache's policy made it hold: a dense layer may
-     * take any variant, and one that holds less only its own.
-     * RATP_NOT_RETAINED names the layer and the first token that is missing;
-     * RATP_UNSUPPORTED: the layer holds all that the new variant attends, but
-     * this version cannot read it there. A policy's ranges are checked as by
-     * cache_create. RATP_WRONG_STATE while an open step has `seq`.
-     * [one thread per cache] */
+     * is the cache's own. A step may mix sequences of different policies. With
+     * retention `full` any policy may follow any other, attention is as if it had
+     * been in force always, and a switch costs no device work. With `needed` every
+     * head must still hold what the new variant keeps of a sequence of this length
+     * (for example D = 4 to D = 16, or a smaller window); RATP_NOT_RETAINED names
+     * the layer and the first token that is missing. What is kept is copied to
+     * pages of its own, for which there must be room (RATP_CACHE_FULL), and the
+     * pages before are freed. A policy's ranges are checked as by cache_create.
+     * RATP_WRONG_STATE while an open step has `seq`. [one thread per cache] */
     ratp_status (*seq_set_policy)(ratp_seq *seq, const ratp_policy *policy);
 };
 

@@ -86,7 +86,7 @@ ratp_status api_seq_create(ratp_cache *cache, ratp_seq **out)
         status = object_check(cache, OBJECT_CACHE, "cache", &err);
     }
     if (!status)
-        status = seq_open(cache, out, &err);
+        status = seq_open(cache, cache->layout, out, &err);
     return api_return(cache, status, &err);
 }
 

@@ -48,34 +48,35 @@ struct operand {
     ratp_dtype dtype;
 };
 
-/* One layer's new tokens through memory and rotation into the cache. */
+/* New tokens of a run of heads of one layer, through memory and rotation into
+ * the cache. `shape` has the run's heads, and the operands begin with them. */
 struct memory_args {
     const struct plan *plan;
-    const struct plan_class *cls; /* the attention class of the layer */
+    const struct plan_class *cls; /* the attention class of the heads */
     const struct layer_shape *shape;
-    uint32_t layer_offset; /* bytes of this layer in every layered page */
-    uint32_t state_offset; /* bytes of this layer in every state */
+    uint32_t slab;         /* number of the first head in the views' tables of offsets */
+    uint32_t state_offset; /* bytes of the first head in every state */
     struct operand k, v, f;
 };
 
-/* One layer's attention over what the plan's views describe. */
+/* Attention of a run of heads of one layer over what the plan's views describe. */
 struct attend_args {
     const struct plan *plan;
     const struct plan_class *cls;
     const struct layer_shape *shape;
-    uint32_t layer_offset;
+    uint32_t slab;
     struct operand q, o, out, lse;
     struct operand mask; /* attend_external only: token_stride per query token */
     uint32_t mask_view_stride; /* bytes from one view's mask to the next */
 };
 
-/* The memory state after one token, from its K and V in the cache: all heads of
- * one layer. The geometry has memory. */
+/* The memory state after one token, from its K and V in the cache: a run of heads
+ * of one layer. The geometry has memory. */
 struct restore_args {
     const struct layer_shape *shape;
     uint64_t k, v;     /* addresses of the token's rows of head 0 */
     uint32_t position; /* which K is turned by */
-    uint64_t state;    /* where the layer's state goes */
+    uint64_t state;    /* where the heads' state goes */
 };
 
 struct merge_args {
@@ -131,7 +132,7 @@ struct backend_ops {
                         uint64_t size, struct error *err);
     ratp_status (*fill_zero)(struct backend *b, struct stream *s, const struct mem *m,
                              uint64_t offset, uint64_t size, struct error *err);
-    /* Copies slots from the old ring to the new one: the plan's `moves`. */
+    /* Copies slots from one place in the cache to another: the class's `moves`. */
     ratp_status (*move)(struct backend *b, struct stream *s, const struct memory_args *args,
                         struct error *err);
     ratp_status (*memory)(struct backend *b, struct stream *s, const struct memory_args *args,

@@ -104,7 +104,7 @@ struct Run {
     uint pos;
 };
 
-Run find_run(View view, Segment segment, uint key, uint end, uint kv_head)
+Run find_run(View view, uint offset, Segment segment, uint key, uint end, uint kv_head)
 {
     Run run;
     uint slot = key_slot(segment, key);
@@ -116,7 +116,7 @@ Run find_run(View view, Segment segment, uint key, uint end, uint kv_head)
     run.keys = min((room - 1) / step + 1, end - key);
     run.pos = key_pos(segment, key);
     Page base = Pages(plus(push.plan, push.pages)).at[segment.page0 + page];
-    uint layer = segment.layered != 0 ? push.layer_offset : 0;
+    uint layer = segment.layered != 0 ? offset : 0;
     uvec2 strides = slot_strides(view), heads = head_strides(view);
     run.k = plus(plus(plus(to_uvec2(base.k), layer), within, strides.x), kv_head, heads.x);
     run.v = plus(plus(plus(to_uvec2(base.v), layer), within, strides.y), kv_head, heads.y);
@@ -271,6 +271,7 @@ void main()
     uint row = view.row0 + tile.token0;
     uint t = view.pos0 + tile.token0;
     uint segments = min(view.segments, PLAN_SEGMENTS);
+    uint offset = slab_offset(view);
 
     load_queries(row, t, head0, heads, lane);
     [[unroll]] for (uint i = 0; i < HEADS * V_BLOCKS * 2; i++)
@@ -299,7 +300,7 @@ void main()
         uint length = range.y - range.x;
         uint key = range.x + min(from, length), end = range.x + min(to, length);
         while (key < end) {
-            Run run = find_run(view, segment, key, end, kv_head);
+            Run run = find_run(view, offset, segment, key, end, kv_head);
             for (uint i = 0; i < run.keys; i += KEYS)
                 attend_keys(run, i, view, segment, tile.view, tile.token0, head0, heads, lane);
             key += run.keys;

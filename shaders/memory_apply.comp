@@ -25,9 +25,9 @@ struct Line {
     uvec2 k, v; // the slot's rows at the invocation's head and channel
 };
 
-Line line_of(uint page0, uint pages, bool layered, uint wrap)
+Line line_of(uint page0, uint pages, uint layer, uint wrap)
 {
-    return Line(page0, pages, layered ? push.layer_offset : 0, wrap, 0, uvec2(0), uvec2(0));
+    return Line(page0, pages, layer, wrap, 0, uvec2(0), uvec2(0));
 }
 
 void seek(inout Line line, uint slot, Place place)
@@ -107,11 +107,12 @@ void main()
         }
     }
 
-    Line all = line_of(view.line_page0, view.line_pages, view.line_layered != 0, 0);
+    uint offset = slab_offset(view);
+    Line all = line_of(view.line_page0, view.line_pages, view.line_layered != 0 ? offset : 0, 0);
     // Where there is a line too, move.comp copies what the ring keeps of it.
-    Line ring = line_of(view.ring_page0, view.line_pages != 0 ? 0 : view.ring_pages, true,
+    Line ring = line_of(view.ring_page0, view.line_pages != 0 ? 0 : view.ring_pages, offset,
                         max(view.ring_slots, 1));
-    Line kept = line_of(view.kept_page0, view.kept_pages, true, 0);
+    Line kept = line_of(view.kept_page0, view.kept_pages, offset, 0);
     Inputs x = inputs_at(place, view.row0 + from);
     Quad row[UNITS];
     vec4 coarse[SPAN];

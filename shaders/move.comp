@@ -1,6 +1,6 @@
-// Copies slots to a view's ring, all heads of a layer: from an old ring, where
-// an item is a move, or from the line of its new tokens, where an item is the
-// view. An invocation copies one word of every position that falls to its z.
+// Copies slots of all heads of a dispatch: those of an item, or, where the items
+// are views, what a view's ring keeps of its line. An invocation copies one word
+// of every slot that falls to its z.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
@@ -8,27 +8,49 @@
 
 layout(constant_id = 17) const bool FROM_LINE = false;
 
-// Slots that hold positions [from, to), at (p - base) % slots.
-struct Source {
-    uint from, to;
-    uint page0, pages, slots, base, layer;
+// A run of slots, and the bytes from a page's begin to the heads.
+struct Place {
+    Slots slots;
+    uint offset;
 };
 
-Source find_source(out View view)
+// Two runs and how long they are.
+struct Copy {
+    Place from, to;
+    uint count;
+};
+
+Copy line_to_ring(uint index)
 {
-    if (FROM_LINE) {
-        view = load_view(gl_WorkGroupID.y);
-        bool both = view.line_pages != 0 && view.ring_pages != 0;
-        uint from = max(max(view.pos0, view.ring_from), view.line_pos0);
-        return Source(from, both ? view.pos0 + view.rows : 0, view.line_page0, view.line_pages,
-                      0xffffffffu, view.line_pos0,
-                      view.line_layered != 0 ? push.layer_offset : 0);
-    }
+    View view = load_view(index);
+    uint first = max(max(view.pos0, view.ring_from), view.line_pos0);
+    uint offset = slab_offset(view);
+    uint ring = max(view.ring_slots, 1);
+    bool both = view.line_pages != 0 && view.ring_pages != 0;
+    return Copy(Place(Slots(index, view.line_page0, view.line_pages, first - view.line_pos0, 1, 0),
+                      view.line_layered != 0 ? offset : 0),
+                Place(Slots(index, view.ring_page0, view.ring_pages, first % ring, 1, ring), offset),
+                both ? view.pos0 + view.rows - first : 0);
+}
+
+Copy load_copy()
+{
+    if (FROM_LINE)
+        return line_to_ring(gl_WorkGroupID.y);
     Move move = Moves(plus(push.plan, push.items)).at[gl_WorkGroupID.y];
-    view = load_view(move.view);
-    bool both = move.old_pages != 0 && view.ring_pages != 0;
-    return Source(move.from, both ? move.from + move.count : 0, move.old_page0, move.old_pages,
-                  move.old_slots, 0, push.layer_offset);
+    bool both = move.from.pages != 0 && move.to.pages != 0;
+    return Copy(Place(move.from, slab_offset(load_view(move.from.view))),
+                Place(move.to, slab_offset(load_view(move.to.view))), both ? move.count : 0);
+}
+
+// The slot `n` of a run, for K or for V.
+uvec2 slot_at(Place place, uint n, bool k, uint slot_stride)
+{
+    Slots s = place.slots;
+    uint slot = s.slot0 + n * s.slot_step;
+    slot = s.slot_ring == 0 ? slot : slot % s.slot_ring;
+    Page page = load_page(page_of(s.page0, s.pages, push.page_slots, slot));
+    return plus(plus(to_uvec2(k ? page.k : page.v), place.offset), slot, slot_stride);
 }
 
 void main()
@@ -42,17 +64,12 @@ void main()
     uint head = index / words, word = index % words;
     if (head >= KV_HEADS)
         return;
-    View view;
-    Source source = find_source(view);
+    Copy copy = load_copy();
     uint slot_stride = k ? K_SLOT : V_SLOT, head_stride = k ? K_HEAD : V_HEAD;
-    for (uint p = source.from + gl_WorkGroupID.z; p < source.to; p += gl_NumWorkGroups.z) {
-        uint old_slot = (p - source.base) % source.slots, slot = p % view.ring_slots;
-        Page old_page = load_page(page_of(source.page0, source.pages, push.page_slots, old_slot));
-        Page page = load_page(page_of(view.ring_page0, view.ring_pages, push.page_slots, slot));
-        uvec2 from = plus(to_uvec2(k ? old_page.k : old_page.v), source.layer);
-        uvec2 to = plus(to_uvec2(k ? page.k : page.v), push.layer_offset);
-        from = plus(plus(plus(from, old_slot, slot_stride), head, head_stride), word * 4);
-        to = plus(plus(plus(to, slot, slot_stride), head, head_stride), word * 4);
-        Words(to).at[0] = Words(from).at[0];
+    for (uint n = gl_WorkGroupID.z; n < copy.count; n += gl_NumWorkGroups.z) {
+        uvec2 from = slot_at(copy.from, n, k, slot_stride);
+        uvec2 to = slot_at(copy.to, n, k, slot_stride);
+        Words(plus(plus(to, head, head_stride), word * 4)).at[0] =
+            Words(plus(plus(from, head, head_stride), word * 4)).at[0];
     }
 }

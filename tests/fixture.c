@@ -21,7 +21,6 @@ static ratp_status record(struct backend *b, struct stream *stream, const struct
 {
     struct layer_shape shape = s->shape;
     shape.rope_table += base;
-    uint32_t layer_offset = s->layer * s->layer_bytes;
     if (s->ops & FIXTURE_MERGE) {
         struct operand part_out[SCENE_PARTS], part_lse[SCENE_PARTS];
         for (uint32_t i = 0; i < s->parts; i++) {
@@ -38,7 +37,7 @@ static ratp_status record(struct backend *b, struct stream *stream, const struct
     ratp_status status = RATP_OK;
     if (s->ops & FIXTURE_MEMORY) {
         struct memory_args args = {.plan = &p->plan, .cls = &p->cls, .shape = &shape,
-                                   .layer_offset = layer_offset, .state_offset = s->state_offset,
+                                   .slab = s->layer, .state_offset = s->state_offset,
                                    .k = operand_of(&s->k, base), .v = operand_of(&s->v, base),
                                    .f = operand_of(&s->f, base)};
         if (p->cls.moves.count)
@@ -48,7 +47,7 @@ static ratp_status record(struct backend *b, struct stream *stream, const struct
     }
     if (!status && s->ops & ~(uint32_t)FIXTURE_MEMORY) {
         struct attend_args args = {.plan = &p->plan, .cls = &p->cls, .shape = &shape,
-                                   .layer_offset = layer_offset,
+                                   .slab = s->layer,
                                    .q = operand_of(&s->q, base), .o = operand_of(&s->o, base),
                                    .out = operand_of(&s->out, base),
                                    .lse = operand_of(&s->lse, base),

@@ -228,8 +228,14 @@ bool scene_plan(struct scene *s, const struct work_limits *limits, uint64_t base
         page->v = address(base + s->page[i] + (uint64_t)s->shape.head_size *
                           dtype_size(s->shape.k_dtype) * s->shape.kv_heads * s->shape.page_slots);
     }
-    for (uint32_t i = 0; i < s->count; i++)
-        make_view(s, &s->sequence[i], base, add(p, &p->cls.views, sizeof(struct gpu_view)));
+    struct plan_list offsets = {0};
+    for (uint32_t l = 0; l <= s->layer; l++)
+        *(uint32_t *)add(p, &offsets, sizeof(uint32_t)) = l * s->layer_bytes;
+    for (uint32_t i = 0; i < s->count; i++) {
+        struct gpu_view *view = add(p, &p->cls.views, sizeof *view);
+        make_view(s, &s->sequence[i], base, view);
+        view->offsets = offsets.offset;
+    }
     for (uint32_t i = 0; i < s->count; i++) {
         const struct scene_sequence *q = &s->sequence[i];
         uint32_t from, count;
@@ -237,9 +243,12 @@ bool scene_plan(struct scene *s, const struct work_limits *limits, uint64_t base
         if (!count)
             continue;
         struct gpu_move *move = add(p, &p->cls.moves, sizeof *move);
-        *move = (struct gpu_move){.view = i, .from = from, .count = count,
-                                  .old_page0 = q->old_ring.page0, .old_pages = q->old_ring.pages,
-                                  .old_slots = q->old_slots};
+        *move = (struct gpu_move){
+            .from = {i, q->old_ring.page0, q->old_ring.pages, from % q->old_slots, 1,
+                     q->old_slots},
+            .to = {i, q->ring.page0, q->ring.pages, from % q->ring_slots, 1, q->ring_slots},
+            .count = count,
+        };
     }
     make_chunks(s, p, limits->chunk_tokens);
     make_tiles(s, p, limits->tile_tokens);

@@ -79,70 +79,28 @@ static void fill_shape(struct layer_shape *s, const struct ratp_geometry *g, uin
     s->page_slots = page_slots;
     s->k_slot = s->head_size * (s->k_dtype == RATP_F32 ? 4 : 2);
     s->v_slot = s->value_size * (s->v_dtype == RATP_F32 ? 4 : 2);
-    s->k_head = s->k_slot * page_slots;
-    s->v_head = s->v_slot * page_slots;
-}
-
-static uint32_t find_store(ratp_cache *cache, const struct variant *v)
-{
-    bool everything = cache->retention == RATP_RETAIN_FULL || v->kind == RATP_DENSE;
-    for (uint32_t s = 0; s < cache->store_count; s++) {
-        struct store *store = &cache->stores[s];
-        if (store->everything == everything && (everything || variant_equal(&store->keep, v)))
-            return s;
-    }
-    uint32_t slots = cache->shape.page_slots;
-    cache->stores[cache->store_count] = (struct store){
-        .everything = everything,
-        .keep = *v,
-        .ring_slots = everything ? 0 : (v->window / slots + 1) * slots,
-    };
-    return cache->store_count++;
+    s->k_head = s->v_head = (s->k_slot + s->v_slot) * page_slots;
 }
 
 /* Shaders add offsets inside of a page and of a state as 32 bits. */
 static ratp_status check_sizes(ratp_cache *cache, struct error *err)
 {
     const struct layer_shape *s = &cache->shape;
-    uint64_t layer = (uint64_t)s->kv_heads * (s->k_head + s->v_head);
+    uint64_t layer = (uint64_t)s->kv_heads * s->k_head;
     if (layer > cache->block_bytes)
         return fail(err, RATP_INVALID_ARGUMENT,
                     "page_slots is %u: a page of one layer with %u key/value heads takes %llu "
                     "bytes, the limit is %llu",
                     s->page_slots, s->kv_heads, (unsigned long long)layer,
                     (unsigned long long)cache->block_bytes);
-    uint64_t states = (uint64_t)cache->layers * cache->state_layer_bytes;
+    uint64_t states = (uint64_t)cache->slabs * cache->slab_state_bytes;
     if (states > UINT32_MAX)
         return fail(err, RATP_INVALID_ARGUMENT,
                     "geometry.layers is %u: with %u bytes a layer the memory state of a sequence "
                     "takes %llu bytes, the limit is %u",
-                    cache->layers, cache->state_layer_bytes, (unsigned long long)states,
-                    UINT32_MAX);
-    cache->layer_bytes = (uint32_t)layer;
-    return RATP_OK;
-}
-
-static ratp_status sort_layers(ratp_cache *cache, struct error *err)
-{
-    cache->layer_store = calloc(cache->layers, sizeof *cache->layer_store);
-    cache->layer_offset = calloc(cache->layers, sizeof *cache->layer_offset);
-    cache->stores = calloc(cache->layers, sizeof *cache->stores);
-    if (!cache->layer_store || !cache->layer_offset || !cache->stores)
-        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for the tables of %u layers",
-                    cache->layers);
-    for (uint32_t l = 0; l < cache->layers; l++) {
-        cache->layer_store[l] = find_store(cache, &cache->layout->variant[l]);
-        struct store *store = &cache->stores[cache->layer_store[l]];
-        uint64_t offset = (uint64_t)store->layers++ * cache->layer_bytes;
-        store->pool.page_bytes = offset + cache->layer_bytes;
-        if (store->pool.page_bytes > cache->block_bytes)
-            return fail(err, RATP_INVALID_ARGUMENT,
-                        "page_slots is %u: a page of %u layers takes %llu bytes, the limit is %llu",
-                        cache->shape.page_slots, store->layers,
-                        (unsigned long long)store->pool.page_bytes,
-                        (unsigned long long)cache->block_bytes);
-        cache->layer_offset[l] = (uint32_t)offset;
-    }
+                    cache->layers, s->kv_heads * cache->slab_state_bytes,
+                    (unsigned long long)states, UINT32_MAX);
+    cache->slab_bytes = s->k_head;
     return RATP_OK;
 }
 
@@ -154,11 +112,13 @@ static void destroy(ratp_cache *cache)
         ops->mem_free(cache->backend, &cache->frames[i].params);
     ops->mem_free(cache->backend, &cache->scratch);
     ops->mem_free(cache->backend, &cache->rope);
-    free(cache->stores);
-    free(cache->layer_store);
-    free(cache->layer_offset);
     if (cache->layout)
         layout_release(cache, cache->layout);
+    while (cache->pools) {
+        struct pool *next = cache->pools->next;
+        free(cache->pools);
+        cache->pools = next;
+    }
     object_fini(&cache->object);
     free(cache);
 }
@@ -195,10 +155,8 @@ ratp_status cache_open(ratp_device *device, const struct ratp_geometry *g,
     cache->budget = params->budget ? params->budget : UINT64_MAX;
     /* Shaders add a layer's offset to an address as 32 bits. */
     cache->block_bytes = info.max_allocation < UINT32_MAX ? info.max_allocation : UINT32_MAX;
-    cache->shape.kv_heads = g->kv_heads;
-    status = layout_take(cache, policy, &cache->layout, err);
-    if (!status)
-        status = cache_dtype("k_dtype", params->k_dtype, &cache->shape.k_dtype, err);
+    cache->slabs = g->layers * g->kv_heads;
+    status = cache_dtype("k_dtype", params->k_dtype, &cache->shape.k_dtype, err);
     if (!status)
         status = cache_dtype("v_dtype", params->v_dtype, &cache->shape.v_dtype, err);
     if (status)
@@ -206,10 +164,10 @@ ratp_status cache_open(ratp_device *device, const struct ratp_geometry *g,
     fill_shape(&cache->shape, g, page_slots);
     cache->shape.max_tokens = cache->max_tokens;
     if (g->memory)
-        cache->state_layer_bytes = g->kv_heads * 2 * g->head_size * (uint32_t)sizeof(float);
+        cache->slab_state_bytes = 2 * g->head_size * (uint32_t)sizeof(float);
     status = check_sizes(cache, err);
     if (!status)
-        status = sort_layers(cache, err);
+        status = layout_take(cache, policy, &cache->layout, err);
     if (!status)
         status = rope_open(cache, rope, err);
     if (status)
@@ -242,8 +200,7 @@ void cache_describe(const ratp_cache *cache, struct ratp_cache_stats *out)
     out->sequences = cache->sequences;
     for (uint32_t i = 0; i < CACHE_FRAMES; i++)
         out->scratch_bytes += cache->frames[i].params.size;
-    for (uint32_t s = 0; s < cache->store_count; s++) {
-        const struct pool *pool = &cache->stores[s].pool;
+    for (const struct pool *pool = cache->pools; pool; pool = pool->next) {
         out->pool_bytes += pool->pages * pool->page_bytes;
         out->used_bytes += pool->used * pool->page_bytes;
         out->pages_total += pool->pages;

@@ -1,8 +1,10 @@
 /* The KV cache: pages, sequences, steps.
  *
- * Layers that keep the same tokens form a store. A page of a store holds
- * `page_slots` tokens of each of its layers: [layer][K: head, slot, channel; V:
- * head, slot, channel]. So one short page table serves all layers of a store.
+ * A slab is one key/value head of one layer; slab l * kv_heads + h is head h of
+ * layer l. Slabs that keep the same tokens form a store. A page of a store holds
+ * `page_slots` tokens of each of its slabs: [slab][K: slot, channel; V: slot,
+ * channel]. So one short page table serves all slabs of a store, and neighbouring
+ * heads lie at the same distance from each other in every page.
  *
  * A store keeps either everything (slot = position), or what a dilated or
  * streaming variant needs: sinks and dilated tokens at their kept index, which
@@ -34,6 +36,7 @@ struct block {
 
 /* Pages of one size, cut from blocks of device memory. */
 struct pool {
+    struct pool *next;
     uint64_t page_bytes;
     struct page *free;
     uint64_t pages, used;
@@ -47,20 +50,25 @@ struct page_list {
 };
 
 struct store {
-    struct pool pool;
-    uint32_t layers;     /* how many layers it serves */
+    struct pool *pool;
+    uint32_t slabs;      /* how many it serves */
     bool everything;     /* slot = position */
     struct variant keep; /* otherwise: what is kept */
     uint32_t ring_slots; /* window + 1, rounded up to pages */
 };
 
-/* What a sequence attends. Sequences with equal ones share it, so that a step
- * finds out quickly which layers have the same work. */
+/* What a sequence attends, and how it is stored for that. Sequences with equal
+ * ones share it, so that a step finds out quickly which slabs have the same work. */
 struct layout {
     struct layout *next;
     uint32_t refs;
-    uint64_t seen; /* number of the last step that met it */
-    struct variant variant[]; /* [layers] */
+    uint64_t seen;           /* number of the last step that met it */
+    uint32_t offsets;        /* where that step's plan has `slab_offset` */
+    struct variant *variant; /* [slabs] */
+    uint32_t *slab_store;    /* [slabs] */
+    uint32_t *slab_offset;   /* [slabs] bytes in a page of its store */
+    uint32_t store_count;
+    struct store *stores;
 };
 
 /* Upload memory of one step, reused once its work is done. */
@@ -81,15 +89,13 @@ struct ratp_cache {
     ratp_retention retention;
     uint64_t budget, budget_used; /* blocks and states */
     uint64_t block_bytes;
-    uint32_t layer_bytes; /* of one layer in a page */
-    uint32_t state_layer_bytes;
+    uint32_t slabs;            /* layers * kv_heads */
+    uint32_t slab_bytes;       /* of one slab in a page */
+    uint32_t slab_state_bytes; /* of one slab in a memory state */
 
-    struct store *stores;
-    uint32_t store_count;
+    struct pool *pools;     /* all sizes that ever were */
     struct layout *layouts; /* all that are in use */
     struct layout *layout;  /* of new sequences */
-    uint32_t *layer_store;  /* [layers] */
-    uint32_t *layer_offset; /* [layers] bytes in a page of its store */
 
     struct mem rope; /* coarse table, then the fine one */
     struct mem scratch;
@@ -115,7 +121,7 @@ struct ratp_seq {
     uint64_t number;
     uint32_t length;
     struct layout *layout;
-    struct seq_store *stores; /* [cache->store_count] */
+    struct seq_store *stores; /* [layout->store_count] */
     struct mem state;         /* two copies of every layer's memory state */
     uint32_t state_copy;      /* the committed one */
     ratp_step *step;          /* the open one that has it */
@@ -133,7 +139,9 @@ void cache_describe(const ratp_cache *cache, struct ratp_cache_stats *out);
 
 /* ---- sequence.c ---------------------------------------------------------- */
 
-ratp_status seq_open(ratp_cache *cache, ratp_seq **out, struct error *err);
+/* An empty sequence. */
+ratp_status seq_open(ratp_cache *cache, struct layout *layout, ratp_seq **out,
+                     struct error *err);
 ratp_status seq_close(ratp_seq *seq, struct error *err);
 void seq_describe(const ratp_seq *seq, struct ratp_seq_stats *out);
 ratp_status seq_kept_positions(const ratp_seq *seq, uint32_t layer, uint32_t kv_head,
@@ -147,6 +155,31 @@ uint64_t seq_state_offset(const ratp_seq *seq, uint32_t copy);
 bool variant_keeps(const struct variant *v, uint32_t length, uint32_t position);
 /* How many of the first `tokens` tokens the store keeps outside of its ring. */
 uint64_t store_kept(const struct store *store, uint32_t tokens);
+/* Whether the store keeps a position for good: a sink, or a dilated one. */
+bool store_is_fixed(const struct store *store, uint32_t position);
+/* The slot of such a position. */
+uint32_t store_kept_slot(const struct store *store, uint32_t position);
+/* How many slabs from this one to the end of its layer have its value in `of`. */
+uint32_t run_of(const ratp_cache *cache, uint32_t slab, const uint32_t *of);
+/* The shape of so many heads of a layer. */
+struct layer_shape shape_of_run(const ratp_cache *cache, uint32_t heads);
+/* Pages that `slots` slots take. */
+uint32_t pages_for(const ratp_cache *cache, uint64_t slots);
+static inline const struct store *seq_store_of(const ratp_seq *seq, uint32_t slab)
+{
+    return &seq->layout->stores[seq->layout->slab_store[slab]];
+}
+
+/* Where a sequence's store holds a token. */
+struct place {
+    bool ring;     /* else among the kept */
+    uint32_t slot; /* of the list */
+};
+
+/* False: the store no longer holds it. */
+bool seq_find(const ratp_seq *seq, uint32_t store, uint32_t position, struct place *place);
+/* Frees the pages of all stores. */
+void seq_drop_pages(ratp_seq *seq);
 
 /* ---- fork.c -------------------------------------------------------------- */
 
@@ -155,11 +188,25 @@ ratp_status seq_cut(ratp_seq *seq, uint64_t length, struct error *err);
 
 /* ---- layout.c ------------------------------------------------------------ */
 
-/* The layout of a policy (NULL: dense) for the cache's layers, with a reference. */
+/* The layout of a policy (NULL: dense) for the cache's slabs, with a reference. */
 ratp_status layout_take(ratp_cache *cache, const struct ratp_policy *policy, struct layout **out,
                         struct error *err);
 void layout_release(ratp_cache *cache, struct layout *layout);
+
+/* ---- switch.c ------------------------------------------------------------ */
+
 ratp_status seq_switch(ratp_seq *seq, const struct ratp_policy *policy, struct error *err);
+
+/* ---- upload.c ------------------------------------------------------------ */
+
+struct blob;
+
+/* Puts the bytes where kernels read them: plan->params. The caller sets the
+ * frame's `busy` once the work that reads them has a ticket. */
+ratp_status frame_upload(ratp_cache *cache, const struct blob *blob, struct plan *plan,
+                         struct frame **out, struct error *err);
+/* The entry of a page list. */
+struct gpu_page page_at(const ratp_cache *cache, uint64_t address);
 
 /* ---- step.c -------------------------------------------------------------- */
 
@@ -195,8 +242,10 @@ void step_cancel(ratp_step *step);
 /* ---- pool.c -------------------------------------------------------------- */
 
 /* Takes `count` pages with one reference each; all or none. */
-ratp_status pool_take(ratp_cache *cache, uint32_t store, uint32_t count, struct page_list *to,
+ratp_status pool_take(ratp_cache *cache, struct pool *pool, uint32_t count, struct page_list *to,
                       struct error *err);
+/* The pool of pages of that size, made if there is none. */
+ratp_status pool_of(ratp_cache *cache, uint64_t page_bytes, struct pool **out, struct error *err);
 /* `to`, which is empty, gets the pages of `from`, with a reference more to each. */
 ratp_status page_list_share(struct pool *pool, const struct page_list *from, struct page_list *to,
                             struct error *err);

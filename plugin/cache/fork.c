@@ -31,11 +31,11 @@ ratp_status seq_copy(ratp_seq *seq, ratp_seq **out, struct error *err)
         return fail(err, RATP_WRONG_STATE,
                     "the sequence is part of an open step; commit or abort it before seq_fork");
     ratp_seq *fork;
-    ratp_status status = seq_open(cache, &fork, err);
+    ratp_status status = seq_open(cache, seq->layout, &fork, err);
     if (status)
         return status;
-    for (uint32_t s = 0; s < cache->store_count && !status; s++) {
-        struct pool *pool = &cache->stores[s].pool;
+    for (uint32_t s = 0; s < seq->layout->store_count && !status; s++) {
+        struct pool *pool = seq->layout->stores[s].pool;
         status = page_list_share(pool, &seq->stores[s].kept, &fork->stores[s].kept, err);
         if (!status)
             status = page_list_share(pool, &seq->stores[s].ring, &fork->stores[s].ring, err);
@@ -48,9 +48,6 @@ ratp_status seq_copy(ratp_seq *seq, ratp_seq **out, struct error *err)
         seq_close(fork, &ignored);
         return status;
     }
-    layout_release(cache, fork->layout);
-    fork->layout = seq->layout;
-    fork->layout->refs++;
     fork->length = seq->length;
     *out = fork;
     return RATP_OK;
@@ -58,64 +55,65 @@ ratp_status seq_copy(ratp_seq *seq, ratp_seq **out, struct error *err)
 
 /* ---- Truncate ---- */
 
-/* Where a store of a sequence holds a token. */
-struct place {
-    const struct page *page;
-    uint32_t slot; /* within the page */
-};
-
-static bool is_fixed(const struct variant *v, uint32_t position)
-{
-    return position < v->sinks || (v->dilation && (position + 1) % v->dilation == 0);
-}
-
-static bool find(const ratp_seq *seq, uint32_t s, uint32_t position, struct place *place)
-{
-    const struct store *store = &seq->cache->stores[s];
-    const struct seq_store *held = &seq->stores[s];
-    uint32_t slots = seq->cache->shape.page_slots, slot = position;
-    const struct page_list *list = &held->kept;
-    if (!store->everything && is_fixed(&store->keep, position)) {
-        slot = kept_index(position, store->keep.sinks, store->keep.dilation);
-    } else if (!store->everything) {
-        if (position < held->ring_from)
-            return false;
-        slot = position % store->ring_slots;
-        list = &held->ring;
-    }
-    *place = (struct place){list->page[slot / slots], slot % slots};
-    return true;
-}
-
 /* Whether the store can go on after `length` tokens: the next token's window is
  * there, and the newest token where the memory state comes from it. */
 static bool serves(const ratp_seq *seq, uint32_t s, uint32_t length, uint32_t *missing)
 {
-    const struct store *store = &seq->cache->stores[s];
+    const struct store *store = &seq->layout->stores[s];
     struct place place;
     if (store->everything)
         return true;
     uint32_t window = store->keep.window, from = seq->stores[s].ring_from;
     *missing = length > window ? length - window : 0;
     for (; *missing < length && *missing < from; ++*missing)
-        if (!is_fixed(&store->keep, *missing))
+        if (!store_is_fixed(store, *missing))
             return false;
     *missing = length - 1;
-    return !seq->cache->shape.memory || find(seq, s, length - 1, &place);
+    return !seq->cache->shape.memory || seq_find(seq, s, length - 1, &place);
 }
 
 static ratp_status check_retained(const ratp_seq *seq, uint32_t length, struct error *err)
 {
     const ratp_cache *cache = seq->cache;
-    for (uint32_t l = 0; l < cache->layers; l++) {
-        uint32_t s = cache->layer_store[l], missing = 0;
-        if (!serves(seq, s, length, &missing))
-            return fail(err, RATP_NOT_RETAINED,
-                        "length is %u, but layer %u no longer holds token %u of the sequence's %u; "
-                        "retention \"full\" keeps all",
-                        length, l, missing, seq->length);
+    const struct layout *layout = seq->layout;
+    /* Stores are numbered by their first slab. */
+    for (uint32_t s = 0; s < layout->store_count; s++) {
+        uint32_t missing = 0, slab = 0;
+        if (serves(seq, s, length, &missing))
+            continue;
+        while (layout->slab_store[slab] != s)
+            slab++;
+        return fail(err, RATP_NOT_RETAINED,
+                    "length is %u, but layer %u no longer holds token %u of the sequence's %u; "
+                    "retention \"full\" keeps all",
+                    length, slab / cache->shape.kv_heads, missing, seq->length);
     }
     return RATP_OK;
+}
+
+/* The state of a run of slabs after `length` tokens; they share a store. */
+static ratp_status restore_run(ratp_seq *seq, struct stream *stream, uint32_t slab, uint32_t heads,
+                               uint32_t length, struct error *err)
+{
+    const ratp_cache *cache = seq->cache;
+    const struct layout *layout = seq->layout;
+    uint32_t s = layout->slab_store[slab], slots = cache->shape.page_slots;
+    struct layer_shape shape = shape_of_run(cache, heads);
+    struct place place;
+    if (!seq_find(seq, s, length - 1, &place))
+        return fail(err, RATP_INTERNAL, "layer %u lost token %u", slab / cache->shape.kv_heads,
+                    length - 1);
+    const struct page_list *list = place.ring ? &seq->stores[s].ring : &seq->stores[s].kept;
+    uint64_t k = list->page[place.slot / slots]->address + layout->slab_offset[slab];
+    uint64_t state = seq->state.address + seq_state_offset(seq, seq->state_copy ^ 1);
+    struct restore_args args = {
+        .shape = &shape,
+        .k = k + (uint64_t)(place.slot % slots) * shape.k_slot,
+        .v = k + (uint64_t)slots * shape.k_slot + (uint64_t)(place.slot % slots) * shape.v_slot,
+        .position = length - 1,
+        .state = state + (uint64_t)slab * cache->slab_state_bytes,
+    };
+    return cache->backend->ops->restore(cache->backend, stream, &args, err);
 }
 
 /* Computes the state after `length` tokens into the copy that is not in force. */
@@ -123,29 +121,14 @@ static ratp_status restore_state(ratp_seq *seq, uint32_t length, struct error *e
 {
     const ratp_cache *cache = seq->cache;
     struct backend *b = cache->backend;
-    const struct layer_shape *shape = &cache->shape;
     struct stream *stream;
     ticket done;
     ratp_status status = b->ops->stream_begin(b, &stream, err);
     if (status)
         return status;
-    uint64_t state = seq->state.address + seq_state_offset(seq, seq->state_copy ^ 1);
-    for (uint32_t l = 0; l < cache->layers && !status; l++) {
-        struct place place;
-        if (!find(seq, cache->layer_store[l], length - 1, &place)) {
-            status = fail(err, RATP_INTERNAL, "layer %u lost token %u", l, length - 1);
-            break;
-        }
-        uint64_t k = place.page->address + cache->layer_offset[l];
-        uint64_t v = k + (uint64_t)shape->kv_heads * shape->k_head;
-        struct restore_args args = {
-            .shape = shape,
-            .k = k + (uint64_t)place.slot * shape->k_slot,
-            .v = v + (uint64_t)place.slot * shape->v_slot,
-            .position = length - 1,
-            .state = state + (uint64_t)l * cache->state_layer_bytes,
-        };
-        status = b->ops->restore(b, stream, &args, err);
+    for (uint32_t slab = 0, heads; slab < cache->slabs && !status; slab += heads) {
+        heads = run_of(cache, slab, seq->layout->slab_store);
+        status = restore_run(seq, stream, slab, heads, length, err);
     }
     if (status) {
         b->ops->stream_drop(b, stream);
@@ -163,7 +146,7 @@ ratp_status seq_cut(ratp_seq *seq, uint64_t length, struct error *err)
     if (length > seq->length)
         return fail(err, RATP_INVALID_ARGUMENT, "length is %llu, the sequence has %u tokens",
                     (unsigned long long)length, seq->length);
-    uint32_t left = (uint32_t)length, slots = cache->shape.page_slots;
+    uint32_t left = (uint32_t)length;
     if (left == seq->length)
         return RATP_OK;
     ratp_status status = RATP_OK;
@@ -175,13 +158,12 @@ ratp_status seq_cut(ratp_seq *seq, uint64_t length, struct error *err)
         return status;
     seq->state_copy ^= 1;
     seq->length = left;
-    for (uint32_t s = 0; s < cache->store_count; s++) {
-        struct store *store = &cache->stores[s];
+    for (uint32_t s = 0; s < seq->layout->store_count; s++) {
+        const struct store *store = &seq->layout->stores[s];
         struct seq_store *held = &seq->stores[s];
-        uint64_t kept = store_kept(store, left);
-        page_list_cut(&store->pool, &held->kept, (uint32_t)((kept + slots - 1) / slots));
         uint32_t ring = left < store->ring_slots ? left : store->ring_slots;
-        page_list_cut(&store->pool, &held->ring, (ring + slots - 1) / slots);
+        page_list_cut(store->pool, &held->kept, pages_for(cache, store_kept(store, left)));
+        page_list_cut(store->pool, &held->ring, pages_for(cache, ring));
         held->ring_from = held->ring_from < left ? held->ring_from : left;
     }
     return RATP_OK;

@@ -1,53 +1,116 @@
-/* Layouts: what the layers of a sequence attend, and how that changes. */
+/* Layouts: what the heads of a sequence attend, and how they are stored for it. */
 #include "cache.h"
 
 #include <stdlib.h>
 
-/* The variant of a layer; in this version all of its heads share one. */
-static ratp_status layer_variant(const ratp_cache *cache, const struct ratp_policy *policy,
-                                 uint32_t layer, struct variant *out, struct error *err)
+static void layout_free(struct layout *layout)
 {
-    *out = policy_at(policy, layer, cache->first_kv_head);
-    for (uint32_t h = 1; h < cache->shape.kv_heads; h++) {
-        struct variant other = policy_at(policy, layer, cache->first_kv_head + h);
-        if (!variant_equal(out, &other))
-            return fail(err, RATP_UNSUPPORTED,
-                        "policy: key/value heads %u and %u of layer %u have different variants; "
-                        "this version wants one variant a layer",
-                        cache->first_kv_head, cache->first_kv_head + h, layer);
-    }
-    return RATP_OK;
+    if (!layout)
+        return;
+    free(layout->variant);
+    free(layout->slab_store);
+    free(layout->slab_offset);
+    free(layout->stores);
+    free(layout);
 }
 
 static bool equal(const ratp_cache *cache, const struct layout *a, const struct layout *b)
 {
-    for (uint32_t l = 0; l < cache->layers; l++)
-        if (!variant_equal(&a->variant[l], &b->variant[l]))
+    for (uint32_t i = 0; i < cache->slabs; i++)
+        if (!variant_equal(&a->variant[i], &b->variant[i]))
             return false;
     return true;
+}
+
+/* The store for a variant; a new one at the end if there is none. */
+static ratp_status find_store(const ratp_cache *cache, struct layout *layout,
+                              const struct variant *v, uint32_t *room, uint32_t *index,
+                              struct error *err)
+{
+    bool everything = cache->retention == RATP_RETAIN_FULL || v->kind == RATP_DENSE;
+    for (*index = 0; *index < layout->store_count; ++*index) {
+        const struct store *store = &layout->stores[*index];
+        if (store->everything == everything && (everything || variant_equal(&store->keep, v)))
+            return RATP_OK;
+    }
+    if (layout->store_count == *room) {
+        uint32_t more = *room ? *room * 2 : 4;
+        struct store *stores = realloc(layout->stores, more * sizeof *stores);
+        if (!stores)
+            return fail(err, RATP_OUT_OF_MEMORY, "no host memory for %u stores", more);
+        layout->stores = stores;
+        *room = more;
+    }
+    uint32_t slots = cache->shape.page_slots;
+    layout->stores[layout->store_count++] = (struct store){
+        .everything = everything,
+        .keep = *v,
+        .ring_slots = everything ? 0 : (v->window / slots + 1) * slots,
+    };
+    return RATP_OK;
+}
+
+static ratp_status sort_slabs(ratp_cache *cache, struct layout *layout, struct error *err)
+{
+    uint32_t room = 0;
+    for (uint32_t i = 0; i < cache->slabs; i++) {
+        uint32_t index = 0;
+        ratp_status status = find_store(cache, layout, &layout->variant[i], &room, &index, err);
+        if (status)
+            return status;
+        struct store *store = &layout->stores[index];
+        uint64_t offset = (uint64_t)store->slabs++ * cache->slab_bytes;
+        if (offset + cache->slab_bytes > cache->block_bytes)
+            return fail(err, RATP_INVALID_ARGUMENT,
+                        "page_slots is %u: a page of %u heads takes %llu bytes, the limit is %llu",
+                        cache->shape.page_slots, store->slabs,
+                        (unsigned long long)(offset + cache->slab_bytes),
+                        (unsigned long long)cache->block_bytes);
+        layout->slab_store[i] = index;
+        layout->slab_offset[i] = (uint32_t)offset;
+    }
+    for (uint32_t s = 0; s < layout->store_count; s++) {
+        struct store *store = &layout->stores[s];
+        ratp_status status =
+            pool_of(cache, (uint64_t)store->slabs * cache->slab_bytes, &store->pool, err);
+        if (status)
+            return status;
+    }
+    return RATP_OK;
 }
 
 ratp_status layout_take(ratp_cache *cache, const struct ratp_policy *policy, struct layout **out,
                         struct error *err)
 {
     static const struct ratp_policy none = {.count = 0};
-    ratp_status status = RATP_OK;
     *out = NULL;
+    ratp_status status = RATP_OK;
     if (policy)
         status = policy_check(policy, cache->layers, cache->total_kv_heads, err);
     if (status)
         return status;
-    struct layout *made = calloc(1, sizeof *made + cache->layers * sizeof made->variant[0]);
-    if (!made)
-        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for the variants of %u layers",
-                    cache->layers);
-    for (uint32_t l = 0; l < cache->layers && !status; l++)
-        status = layer_variant(cache, policy ? policy : &none, l, &made->variant[l], err);
+    struct layout *made = calloc(1, sizeof *made);
+    if (made) {
+        made->variant = calloc(cache->slabs, sizeof *made->variant);
+        made->slab_store = calloc(cache->slabs, sizeof *made->slab_store);
+        made->slab_offset = calloc(cache->slabs, sizeof *made->slab_offset);
+    }
+    if (!made || !made->variant || !made->slab_store || !made->slab_offset) {
+        layout_free(made);
+        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for the variants of %u heads",
+                    cache->slabs);
+    }
+    uint32_t heads = cache->shape.kv_heads;
+    for (uint32_t i = 0; i < cache->slabs; i++)
+        made->variant[i] = policy_at(policy ? policy : &none, i / heads,
+                                     cache->first_kv_head + i % heads);
     struct layout *same = cache->layouts;
-    while (same && !status && !equal(cache, same, made))
+    while (same && !equal(cache, same, made))
         same = same->next;
+    if (!same)
+        status = sort_slabs(cache, made, err);
     if (status || same) {
-        free(made);
+        layout_free(made);
         made = status ? NULL : same;
     } else {
         made->next = cache->layouts;
@@ -67,52 +130,5 @@ void layout_release(ratp_cache *cache, struct layout *layout)
     while (*link != layout)
         link = &(*link)->next;
     *link = layout->next;
-    free(layout);
-}
-
-/* Whether what the store holds serves another variant. */
-static ratp_status check_switch(const ratp_seq *seq, uint32_t layer, const struct variant *to,
-                                struct error *err)
-{
-    const struct store *store = &seq->cache->stores[seq->cache->layer_store[layer]];
-    if (store->everything || variant_equal(&store->keep, to))
-        return RATP_OK;
-    char from_name[64], to_name[64];
-    variant_name(&store->keep, from_name, sizeof from_name);
-    variant_name(to, to_name, sizeof to_name);
-    for (uint32_t p = 0; p < seq->length; p++)
-        if (variant_keeps(to, seq->length, p) && !variant_keeps(&store->keep, seq->length, p))
-            return fail(err, RATP_NOT_RETAINED,
-                        "policy: layer %u is to attend %s, but holds %s of %u tokens: token %u is "
-                        "missing; retention \"full\" keeps all",
-                        layer, to_name, from_name, seq->length, p);
-    return fail(err, RATP_UNSUPPORTED,
-                "policy: layer %u is to attend %s, but holds %s; with retention \"needed\" this "
-                "version changes the variant of dense layers only",
-                layer, to_name, from_name);
-}
-
-ratp_status seq_switch(ratp_seq *seq, const struct ratp_policy *policy, struct error *err)
-{
-    ratp_cache *cache = seq->cache;
-    if (seq->step)
-        return fail(err, RATP_WRONG_STATE,
-                    "the sequence is part of an open step; commit or abort it before "
-                    "seq_set_policy");
-    struct layout *to = cache->layout;
-    ratp_status status = RATP_OK;
-    if (policy)
-        status = layout_take(cache, policy, &to, err);
-    else
-        to->refs++;
-    for (uint32_t l = 0; l < cache->layers && !status; l++)
-        status = check_switch(seq, l, &to->variant[l], err);
-    if (status) {
-        if (to)
-            layout_release(cache, to);
-        return status;
-    }
-    layout_release(cache, seq->layout);
-    seq->layout = to;
-    return RATP_OK;
+    layout_free(layout);
 }

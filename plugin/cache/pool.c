@@ -137,10 +137,26 @@ static ratp_status grow(ratp_cache *cache, struct pool *pool, uint64_t wanted, s
     return RATP_OK;
 }
 
-ratp_status pool_take(ratp_cache *cache, uint32_t store, uint32_t count, struct page_list *to,
+ratp_status pool_of(ratp_cache *cache, uint64_t page_bytes, struct pool **out, struct error *err)
+{
+    struct pool *pool = cache->pools;
+    while (pool && pool->page_bytes != page_bytes)
+        pool = pool->next;
+    if (!pool) {
+        pool = calloc(1, sizeof *pool);
+        if (!pool)
+            return fail(err, RATP_OUT_OF_MEMORY, "no host memory for a pool of pages");
+        pool->page_bytes = page_bytes;
+        pool->next = cache->pools;
+        cache->pools = pool;
+    }
+    *out = pool;
+    return RATP_OK;
+}
+
+ratp_status pool_take(ratp_cache *cache, struct pool *pool, uint32_t count, struct page_list *to,
                       struct error *err)
 {
-    struct pool *pool = &cache->stores[store].pool;
     ratp_status status = list_reserve(to, (uint64_t)to->count + count, err);
     if (!status && free_pages(pool) < count)
         status = grow(cache, pool, count, err);
@@ -221,6 +237,6 @@ static void free_empty_blocks(ratp_cache *cache, struct pool *pool)
 
 void pool_trim(ratp_cache *cache)
 {
-    for (uint32_t s = 0; s < cache->store_count; s++)
-        free_empty_blocks(cache, &cache->stores[s].pool);
+    for (struct pool *pool = cache->pools; pool; pool = pool->next)
+        free_empty_blocks(cache, pool);
 }

@@ -4,7 +4,7 @@
 
 uint64_t seq_state_bytes(const ratp_cache *cache)
 {
-    return (uint64_t)cache->layers * cache->state_layer_bytes;
+    return (uint64_t)cache->slabs * cache->slab_state_bytes;
 }
 
 uint64_t seq_state_offset(const ratp_seq *seq, uint32_t copy)
@@ -24,11 +24,55 @@ uint64_t store_kept(const struct store *store, uint32_t tokens)
     return (uint64_t)sinks + (dilated > skipped ? dilated - skipped : 0);
 }
 
-ratp_status seq_open(ratp_cache *cache, ratp_seq **out, struct error *err)
+bool store_is_fixed(const struct store *store, uint32_t position)
+{
+    const struct variant *v = &store->keep;
+    return store->everything || position < v->sinks ||
+           (v->dilation && (position + 1) % v->dilation == 0);
+}
+
+uint32_t run_of(const ratp_cache *cache, uint32_t slab, const uint32_t *of)
+{
+    uint32_t heads = cache->shape.kv_heads, end = (slab / heads + 1) * heads, next = slab + 1;
+    while (next < end && of[next] == of[slab])
+        next++;
+    return next - slab;
+}
+
+struct layer_shape shape_of_run(const ratp_cache *cache, uint32_t heads)
+{
+    struct layer_shape shape = cache->shape;
+    shape.query_heads = shape.query_heads / shape.kv_heads * heads;
+    shape.kv_heads = heads;
+    return shape;
+}
+
+uint32_t pages_for(const ratp_cache *cache, uint64_t slots)
+{
+    return (uint32_t)((slots + cache->shape.page_slots - 1) / cache->shape.page_slots);
+}
+
+uint32_t store_kept_slot(const struct store *store, uint32_t position)
+{
+    const struct variant *v = &store->keep;
+    /* A sink is kept where streaming keeps nothing else. */
+    return store->everything || position < v->sinks
+               ? position : kept_index(position, v->sinks, v->dilation);
+}
+
+bool seq_find(const ratp_seq *seq, uint32_t s, uint32_t position, struct place *place)
+{
+    const struct store *store = &seq->layout->stores[s];
+    place->ring = !store_is_fixed(store, position);
+    place->slot = place->ring ? position % store->ring_slots : store_kept_slot(store, position);
+    return !place->ring || position >= seq->stores[s].ring_from;
+}
+
+ratp_status seq_open(ratp_cache *cache, struct layout *layout, ratp_seq **out, struct error *err)
 {
     *out = NULL;
     ratp_seq *seq = calloc(1, sizeof *seq);
-    struct seq_store *stores = calloc(cache->store_count, sizeof *stores);
+    struct seq_store *stores = calloc(layout->store_count, sizeof *stores);
     ratp_status status = RATP_OK;
     if (!seq || !stores) {
         status = fail(err, RATP_OUT_OF_MEMORY, "no host memory for a sequence");
@@ -62,7 +106,7 @@ ratp_status seq_open(ratp_cache *cache, ratp_seq **out, struct error *err)
     object_init(&seq->object, OBJECT_SEQ);
     seq->cache = cache;
     seq->stores = stores;
-    seq->layout = cache->layout;
+    seq->layout = layout;
     seq->layout->refs++;
     atomic_fetch_add(&cache->object.children, 1);
     *out = seq;
@@ -74,16 +118,22 @@ error:
     return status;
 }
 
+void seq_drop_pages(ratp_seq *seq)
+{
+    for (uint32_t s = 0; s < seq->layout->store_count; s++) {
+        struct pool *pool = seq->layout->stores[s].pool;
+        page_list_cut(pool, &seq->stores[s].kept, 0);
+        page_list_cut(pool, &seq->stores[s].ring, 0);
+    }
+}
+
 ratp_status seq_close(ratp_seq *seq, struct error *err)
 {
     if (seq->step)
         return fail(err, RATP_WRONG_STATE,
                     "the sequence is part of an open step; commit or abort it first");
     ratp_cache *cache = seq->cache;
-    for (uint32_t s = 0; s < cache->store_count; s++) {
-        page_list_cut(&cache->stores[s].pool, &seq->stores[s].kept, 0);
-        page_list_cut(&cache->stores[s].pool, &seq->stores[s].ring, 0);
-    }
+    seq_drop_pages(seq);
     cache->budget_used -= seq->state.size;
     cache->state_bytes -= seq->state.size;
     cache->sequences--;
@@ -113,12 +163,12 @@ void seq_describe(const ratp_seq *seq, struct ratp_seq_stats *out)
     out->length = seq->length;
     out->number = seq->number;
     out->bytes = seq->state.size;
-    for (uint32_t s = 0; s < seq->cache->store_count; s++) {
+    for (uint32_t s = 0; s < seq->layout->store_count; s++) {
         const struct seq_store *store = &seq->stores[s];
         uint64_t pages = (uint64_t)store->kept.count + store->ring.count;
         out->pages_shared += shared_pages(&store->kept) + shared_pages(&store->ring);
         out->pages += pages;
-        out->bytes += pages * seq->cache->stores[s].pool.page_bytes;
+        out->bytes += pages * seq->layout->stores[s].pool->page_bytes;
     }
 }
 
@@ -139,7 +189,7 @@ ratp_status seq_kept_positions(const ratp_seq *seq, uint32_t layer, uint32_t kv_
     if (kv_head >= cache->shape.kv_heads)
         return fail(err, RATP_INVALID_ARGUMENT, "kv_head is %u, the geometry has %u", kv_head,
                     cache->shape.kv_heads);
-    const struct store *store = &cache->stores[cache->layer_store[layer]];
+    const struct store *store = seq_store_of(seq, layer * cache->shape.kv_heads + kv_head);
     *count = 0;
     for (uint32_t p = 0; p < seq->length; p++)
         if (store->everything || variant_keeps(&store->keep, seq->length, p)) {

@@ -2,16 +2,11 @@
 
 #include <stdlib.h>
 
-static uint32_t pages_for(uint64_t slots, uint32_t page_slots)
-{
-    return (uint32_t)((slots + page_slots - 1) / page_slots);
-}
-
 /* A page of its own in place of the last one, which others hold too. */
-static ratp_status replace_last(ratp_cache *cache, uint32_t index, struct page_list *kept,
+static ratp_status replace_last(ratp_cache *cache, struct pool *pool, struct page_list *kept,
                                 struct part_store *change, struct error *err)
 {
-    ratp_status status = pool_take(cache, index, 1, kept, err);
+    ratp_status status = pool_take(cache, pool, 1, kept, err);
     if (status)
         return status;
     uint32_t last = --kept->count;
@@ -32,43 +27,44 @@ static bool any_shared(const struct page_list *list)
 static ratp_status reserve(ratp_cache *cache, struct step_part *part, uint32_t index,
                            struct error *err)
 {
-    const struct store *store = &cache->stores[index];
+    const struct store *store = &part->seq->layout->stores[index];
     struct seq_store *held = &part->seq->stores[index];
     struct part_store *change = &part->stores[index];
     uint32_t slots = cache->shape.page_slots;
     uint32_t length = part->seq->length, total = length + part->rows;
     uint64_t kept = store_kept(store, length), keep = store_kept(store, total);
-    uint32_t pages = pages_for(keep, slots);
+    uint32_t pages = pages_for(cache, keep);
     change->kept_before = held->kept.count;
     change->ring_before = held->ring.count;
     ratp_status status = RATP_OK;
     if (keep > kept && kept % slots && held->kept.page[held->kept.count - 1]->refs > 1)
-        status = replace_last(cache, index, &held->kept, change, err);
+        status = replace_last(cache, store->pool, &held->kept, change, err);
     if (!status && pages > held->kept.count)
-        status = pool_take(cache, index, pages - held->kept.count, &held->kept, err);
+        status = pool_take(cache, store->pool, pages - held->kept.count, &held->kept, err);
     if (status || store->everything)
         return status;
 
     uint32_t ring = total < store->ring_slots ? total : store->ring_slots;
-    pages = pages_for(ring, slots);
+    pages = pages_for(cache, ring);
     /* Overwriting is safe while what is overwritten has left the window of the
      * committed state's next token, and nobody else reads it; else the step
      * fills a ring of its own. */
     bool safe = total <= store->ring_slots || part->rows <= store->ring_slots - store->keep.window;
     if (safe && !any_shared(&held->ring))
         return pages > held->ring.count
-                   ? pool_take(cache, index, pages - held->ring.count, &held->ring, err)
+                   ? pool_take(cache, store->pool, pages - held->ring.count, &held->ring, err)
                    : RATP_OK;
     change->renewed = true;
-    return pool_take(cache, index, pages, &change->fresh, err);
+    return pool_take(cache, store->pool, pages, &change->fresh, err);
 }
 
-bool part_has_line(const ratp_cache *cache, const struct step_part *part)
+bool part_has_line(const struct step_part *part)
 {
+    const struct layout *layout = part->seq->layout;
     if (part->rows == 1)
         return false;
-    for (uint32_t s = 0; s < cache->store_count; s++)
-        if (!cache->stores[s].everything)
+    for (uint32_t s = 0; s < layout->store_count; s++)
+        if (!layout->stores[s].everything)
             return true;
     return false;
 }
@@ -91,8 +87,9 @@ static void free_step(ratp_step *step)
     free(step->parts);
     free(step->part_stores);
     free(step->classes);
-    free(step->class_layer);
-    free(step->layer_class);
+    free(step->layouts);
+    free(step->class_slab);
+    free(step->slab_class);
     free(step->attended);
     object_fini(&step->object);
     free(step);
@@ -110,11 +107,10 @@ static void restore_original(struct pool *pool, struct page_list *kept, struct p
 /* Gives back what the step took. */
 static void release(ratp_step *step)
 {
-    ratp_cache *cache = step->cache;
     for (uint32_t i = 0; i < step->count; i++) {
         struct step_part *part = &step->parts[i];
-        for (uint32_t s = 0; part->seq && s < cache->store_count; s++) {
-            struct pool *pool = &cache->stores[s].pool;
+        for (uint32_t s = 0; part->stores && s < part->seq->layout->store_count; s++) {
+            struct pool *pool = part->seq->layout->stores[s].pool;
             page_list_cut(pool, &part->stores[s].fresh, 0);
             page_list_cut(pool, &part->seq->stores[s].kept, part->stores[s].kept_before);
             restore_original(pool, &part->seq->stores[s].kept, &part->stores[s]);
@@ -143,55 +139,66 @@ static ratp_status add_part(ratp_step *step, uint32_t i, ratp_seq *seq, uint32_t
     struct step_part *part = &step->parts[i];
     part->rows = rows;
     part->seq = seq;
-    part->stores = step->part_stores + (size_t)i * cache->store_count;
-    for (uint32_t s = 0; s < cache->store_count; s++) {
-        part->stores[s].kept_before = seq->stores[s].kept.count;
-        part->stores[s].ring_before = seq->stores[s].ring.count;
-    }
     seq->step = step;
     step->rows += rows;
     return RATP_OK;
 }
 
-/* Whether two layers have the same work in every sequence of the step. */
-static bool same_class(const ratp_step *step, struct layout *const *layouts, uint32_t count,
-                       uint32_t a, uint32_t b)
+/* Room for what the step changes in every store. */
+static ratp_status add_stores(ratp_step *step, struct error *err)
 {
-    if (step->cache->layer_store[a] != step->cache->layer_store[b])
-        return false;
-    for (uint32_t i = 0; i < count; i++)
-        if (!variant_equal(&layouts[i]->variant[a], &layouts[i]->variant[b]))
+    size_t count = 0;
+    for (uint32_t i = 0; i < step->count; i++)
+        count += step->parts[i].seq->layout->store_count;
+    step->part_stores = calloc(count, sizeof *step->part_stores);
+    if (!step->part_stores)
+        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for a step of %u sequences",
+                    step->count);
+    struct part_store *next = step->part_stores;
+    for (uint32_t i = 0; i < step->count; i++) {
+        struct step_part *part = &step->parts[i];
+        part->stores = next;
+        for (uint32_t s = 0; s < part->seq->layout->store_count; s++, next++) {
+            next->kept_before = part->seq->stores[s].kept.count;
+            next->ring_before = part->seq->stores[s].ring.count;
+        }
+    }
+    return RATP_OK;
+}
+
+/* Whether two slabs have the same work in every sequence of the step. */
+static bool same_class(const ratp_step *step, uint32_t a, uint32_t b)
+{
+    for (uint32_t i = 0; i < step->layout_count; i++) {
+        const struct layout *layout = step->layouts[i];
+        if (layout->slab_store[a] != layout->slab_store[b] ||
+            !variant_equal(&layout->variant[a], &layout->variant[b]))
             return false;
+    }
     return true;
 }
 
-static ratp_status sort_layers(ratp_step *step, struct error *err)
+static ratp_status sort_slabs(ratp_step *step, struct error *err)
 {
     ratp_cache *cache = step->cache;
-    struct layout **layouts = malloc(step->count * sizeof *layouts);
-    if (!layouts)
-        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for a step of %u sequences",
-                    step->count);
-    uint32_t count = 0;
     cache->steps++;
     for (uint32_t i = 0; i < step->count; i++) {
         struct layout *layout = step->parts[i].seq->layout;
         if (layout->seen != cache->steps)
-            layouts[count++] = layout;
+            step->layouts[step->layout_count++] = layout;
         layout->seen = cache->steps;
     }
-    for (uint32_t l = 0; l < cache->layers; l++) {
+    for (uint32_t slab = 0; slab < cache->slabs; slab++) {
         uint32_t c = 0;
-        while (c < step->class_count && !same_class(step, layouts, count, step->class_layer[c], l))
+        while (c < step->class_count && !same_class(step, step->class_slab[c], slab))
             c++;
         if (c == step->class_count)
-            step->class_layer[step->class_count++] = l;
-        step->layer_class[l] = c;
+            step->class_slab[step->class_count++] = slab;
+        step->slab_class[slab] = c;
     }
-    free(layouts);
     step->classes = calloc(step->class_count, sizeof *step->classes);
     if (!step->classes)
-        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for %u classes of layers",
+        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for %u classes of heads",
                     step->class_count);
     return RATP_OK;
 }
@@ -211,12 +218,12 @@ ratp_status step_open(ratp_cache *cache, uint32_t count, ratp_seq *const *seqs,
     object_init(&step->object, OBJECT_STEP);
     step->cache = cache;
     step->parts = calloc(count, sizeof *step->parts);
-    step->part_stores = calloc((size_t)count * cache->store_count, sizeof *step->part_stores);
-    step->class_layer = calloc(cache->layers, sizeof *step->class_layer);
-    step->layer_class = calloc(cache->layers, sizeof *step->layer_class);
+    step->layouts = calloc(count, sizeof *step->layouts);
+    step->class_slab = calloc(cache->slabs, sizeof *step->class_slab);
+    step->slab_class = calloc(cache->slabs, sizeof *step->slab_class);
     step->attended = calloc(cache->layers, sizeof *step->attended);
     ratp_status status = RATP_OK;
-    if (!step->parts || !step->part_stores || !step->class_layer || !step->layer_class ||
+    if (!step->parts || !step->layouts || !step->class_slab || !step->slab_class ||
         !step->attended) {
         status = fail(err, RATP_OUT_OF_MEMORY, "no host memory for a step of %u sequences", count);
         goto error;
@@ -224,11 +231,13 @@ ratp_status step_open(ratp_cache *cache, uint32_t count, ratp_seq *const *seqs,
     step->count = count;
     for (uint32_t i = 0; i < count && !status; i++)
         status = add_part(step, i, seqs[i], n_tokens[i], err);
+    if (!status)
+        status = add_stores(step, err);
     for (uint32_t i = 0; i < count && !status; i++)
-        for (uint32_t s = 0; s < cache->store_count && !status; s++)
+        for (uint32_t s = 0; s < seqs[i]->layout->store_count && !status; s++)
             status = reserve(cache, &step->parts[i], s, err);
     if (!status)
-        status = sort_layers(step, err);
+        status = sort_slabs(step, err);
     if (!status)
         status = step_plan(step, err);
     if (status)
@@ -307,15 +316,54 @@ static ratp_status begin(ratp_step *step, struct error *err)
         if (state && seq->length == 0)
             status = b->ops->fill_zero(b, step->stream, &seq->state,
                                        seq_state_offset(seq, seq->state_copy), state, err);
-        for (uint32_t s = 0; s < cache->store_count && !status; s++) {
+        for (uint32_t s = 0; s < seq->layout->store_count && !status; s++) {
             const struct part_store *change = &part->stores[s];
             if (change->original)
-                status = copy_page(step, &cache->stores[s].pool,
+                status = copy_page(step, seq->layout->stores[s].pool,
                                    seq->stores[s].kept.page[change->kept_before - 1],
                                    change->original, err);
         }
     }
     step->begun = true;
+    return status;
+}
+
+/* The operand from key/value head `head` on; `group` query heads belong to one. */
+static struct operand heads_from(struct operand o, uint32_t head, uint32_t group)
+{
+    if (o.address)
+        o.address += (uint64_t)head * group * o.head_stride;
+    return o;
+}
+
+/* A run of heads of a layer that are one class. */
+static ratp_status run_heads(ratp_step *step, uint32_t slab, uint32_t heads,
+                             const struct step_io *io, struct error *err)
+{
+    const ratp_cache *cache = step->cache;
+    struct backend *b = cache->backend;
+    uint32_t head = slab % cache->shape.kv_heads;
+    uint32_t group = cache->shape.query_heads / cache->shape.kv_heads;
+    struct layer_shape shape = shape_of_run(cache, heads);
+    const struct plan_class *cls = &step->classes[step->slab_class[slab]];
+    struct memory_args memory = {
+        .plan = &step->plan, .cls = cls, .shape = &shape, .slab = slab,
+        .state_offset = slab * cache->slab_state_bytes,
+        .k = heads_from(io->k, head, 1), .v = heads_from(io->v, head, 1),
+        .f = heads_from(io->f, head, 1),
+    };
+    struct attend_args attend = {
+        .plan = &step->plan, .cls = cls, .shape = &shape, .slab = slab,
+        .q = heads_from(io->q, head, group), .o = heads_from(io->o, head, group),
+        .out = heads_from(io->out, head, group), .lse = heads_from(io->lse, head, group),
+    };
+    ratp_status status = RATP_OK;
+    if (cls->moves.count)
+        status = b->ops->move(b, step->stream, &memory, err);
+    if (!status)
+        status = b->ops->memory(b, step->stream, &memory, err);
+    if (!status)
+        status = b->ops->attend(b, step->stream, &attend, err);
     return status;
 }
 
@@ -328,26 +376,12 @@ static ratp_status run(ratp_step *step, uint32_t layer, const struct step_io *io
     ratp_status status = step_stream(step, &stream, err);
     if (!status && !step->begun)
         status = begin(step, err);
-    if (status)
-        return status;
-    const struct plan_class *cls = &step->classes[step->layer_class[layer]];
-    struct memory_args memory = {
-        .plan = &step->plan, .cls = cls, .shape = &cache->shape,
-        .layer_offset = cache->layer_offset[layer],
-        .state_offset = layer * cache->state_layer_bytes,
-        .k = io->k, .v = io->v, .f = io->f,
-    };
-    struct attend_args attend = {
-        .plan = &step->plan, .cls = cls, .shape = &cache->shape,
-        .layer_offset = cache->layer_offset[layer],
-        .q = io->q, .o = io->o, .out = io->out, .lse = io->lse,
-    };
-    if (cls->moves.count)
-        status = b->ops->move(b, stream, &memory, err);
-    if (!status)
-        status = b->ops->memory(b, stream, &memory, err);
-    if (!status)
-        status = b->ops->attend(b, stream, &attend, err);
+    uint32_t end = (layer + 1) * cache->shape.kv_heads;
+    for (uint32_t slab = layer * cache->shape.kv_heads, heads; slab < end && !status;
+         slab += heads) {
+        heads = run_of(cache, slab, step->slab_class);
+        status = run_heads(step, slab, heads, io, err);
+    }
     if (status || !io->wait)
         return status;
     ticket done;
@@ -406,15 +440,14 @@ ratp_status step_attached_done(ratp_step *step, ticket done, struct error *err)
 /* The oldest position that is sure to be in a ring after the step. */
 static uint32_t ring_from(const ratp_step *step, uint32_t i, uint32_t s)
 {
-    const ratp_cache *cache = step->cache;
     const struct step_part *part = &step->parts[i];
-    const struct store *store = &cache->stores[s];
+    const struct store *store = &part->seq->layout->stores[s];
     if (store->everything)
         return 0;
     uint32_t total = part->seq->length + part->rows, before = part->seq->stores[s].ring_from;
     uint32_t from = total > store->ring_slots ? total - store->ring_slots : 0;
     from = from > before ? from : before;
-    uint32_t window = store->keep.window + !part_has_line(cache, part);
+    uint32_t window = store->keep.window + !part_has_line(part);
     bool whole = part->rows <= window && !part->stores[s].renewed;
     return whole || total <= window ? from : total - window;
 }
@@ -447,14 +480,15 @@ ratp_status step_finish(ratp_step *step, struct error *err)
     }
     for (uint32_t i = 0; i < step->count; i++) {
         ratp_seq *seq = step->parts[i].seq;
-        for (uint32_t s = 0; s < cache->store_count; s++) {
+        for (uint32_t s = 0; s < seq->layout->store_count; s++) {
             struct part_store *change = &step->parts[i].stores[s];
+            struct pool *pool = seq->layout->stores[s].pool;
             seq->stores[s].ring_from = ring_from(step, i, s);
             if (change->original)
-                page_release(&cache->stores[s].pool, change->original);
+                page_release(pool, change->original);
             if (!change->renewed)
                 continue;
-            page_list_cut(&cache->stores[s].pool, &seq->stores[s].ring, 0);
+            page_list_cut(pool, &seq->stores[s].ring, 0);
             seq->stores[s].ring = change->fresh;
         }
         seq->length += step->parts[i].rows;
@@ -469,9 +503,9 @@ void step_cancel(ratp_step *step)
     /* What was recorded may have overwritten slots of rings that have left every
      * window; only a truncation could have asked for them. */
     for (uint32_t i = 0; i < step->count && step->begun; i++)
-        for (uint32_t s = 0; s < step->cache->store_count; s++) {
+        for (uint32_t s = 0; s < step->parts[i].seq->layout->store_count; s++) {
             struct seq_store *held = &step->parts[i].seq->stores[s];
-            const struct store *store = &step->cache->stores[s];
+            const struct store *store = &step->parts[i].seq->layout->stores[s];
             uint64_t total = (uint64_t)step->parts[i].seq->length + step->parts[i].rows;
             if (!store->everything && !step->parts[i].stores[s].renewed &&
                 total > held->ring_from + store->ring_slots)

@@ -16,7 +16,7 @@ struct part_store {
 struct step_part {
     ratp_seq *seq;
     uint32_t rows;
-    struct part_store *stores; /* [cache->store_count] */
+    struct part_store *stores; /* [seq->layout->store_count] */
 };
 
 struct ratp_step {
@@ -26,11 +26,13 @@ struct ratp_step {
     struct step_part *parts;
     struct part_store *part_stores; /* what every part's `stores` points into */
     struct plan plan;
-    /* Layers that share a store and, in every sequence, a variant are one class. */
+    struct layout **layouts; /* [layout_count] what the sequences have, each once */
+    uint32_t layout_count;
+    /* Slabs that share, in every sequence, a store and a variant are one class. */
     uint32_t class_count;
     struct plan_class *classes; /* [class_count] */
-    uint32_t *class_layer;      /* [class_count] the first of its layers */
-    uint32_t *layer_class;      /* [layers] */
+    uint32_t *class_slab;       /* [class_count] the first of its slabs */
+    uint32_t *slab_class;       /* [slabs] */
     struct frame *frame;
     struct stream *stream; /* NULL: begun by the next attend */
     bool attached;         /* the stream records into the host's command buffer */
@@ -43,7 +45,7 @@ struct ratp_step {
 
 /* Whether the step keeps all new tokens of the part in work memory: a prompt
  * over a store that does not keep everything. */
-bool part_has_line(const ratp_cache *cache, const struct step_part *part);
+bool part_has_line(const struct step_part *part);
 
 /* Fills step->plan and step->classes, and uploads them. */
 ratp_status step_plan(ratp_step *step, struct error *err);

@@ -10,7 +10,7 @@ struct spans {
 
 static uint32_t line_pages(const ratp_cache *cache, const struct step_part *part)
 {
-    return part_has_line(cache, part) ? (part->rows - 1) / cache->shape.page_slots + 1 : 0;
+    return part_has_line(part) ? (part->rows - 1) / cache->shape.page_slots + 1 : 0;
 }
 
 /* Page lists of a part's store, in the order in which they are written. */
@@ -25,13 +25,6 @@ static uint32_t list_pages(const struct step_part *part, uint32_t store,
     return lists[0]->count + lists[1]->count + (renewed ? lists[2]->count : 0);
 }
 
-static struct gpu_page page_at(const ratp_cache *cache, uint64_t address)
-{
-    uint64_t v = address + (uint64_t)cache->shape.kv_heads * cache->shape.k_head;
-    return (struct gpu_page){{(uint32_t)address, (uint32_t)(address >> 32)},
-                             {(uint32_t)v, (uint32_t)(v >> 32)}};
-}
-
 /* Page list: for each part, its stores' pages, then room for its line pages,
  * which lie in the work memory: place_scratch fills them in. */
 static void add_pages(ratp_step *step, struct blob *blob)
@@ -40,7 +33,7 @@ static void add_pages(ratp_step *step, struct blob *blob)
     const struct page_list *lists[3];
     uint64_t count = 0;
     for (uint32_t i = 0; i < step->count; i++) {
-        for (uint32_t s = 0; s < cache->store_count; s++)
+        for (uint32_t s = 0; s < step->parts[i].seq->layout->store_count; s++)
             count += list_pages(&step->parts[i], s, lists);
         count += line_pages(cache, &step->parts[i]);
     }
@@ -54,7 +47,7 @@ static void add_pages(ratp_step *step, struct blob *blob)
         return;
     for (uint32_t i = 0; i < step->count; i++) {
         const struct step_part *part = &step->parts[i];
-        for (uint32_t s = 0; s < cache->store_count; s++) {
+        for (uint32_t s = 0; s < part->seq->layout->store_count; s++) {
             list_pages(part, s, lists);
             for (uint32_t l = 0; l < 3 && lists[l]; l++)
                 for (uint32_t p = 0; p < lists[l]->count; p++)
@@ -69,20 +62,21 @@ static uint64_t state_address(const ratp_seq *seq, uint32_t copy)
     return seq->state.address + seq_state_offset(seq, copy);
 }
 
-/* The view of part i in a class, of which `layer` is one; the part's line pages
+/* The view of part i in a class, of which `slab` is one; the part's line pages
  * begin at `line0`. */
 static struct view_source source_of(const ratp_step *step, uint32_t i,
-                                    uint32_t layer, struct spans at, uint32_t line0,
+                                    uint32_t slab, struct spans at, uint32_t line0,
                                     uint32_t row0)
 {
     const ratp_cache *cache = step->cache;
     const struct step_part *part = &step->parts[i];
-    const struct store *store = &cache->stores[cache->layer_store[layer]];
+    const struct layout *layout = part->seq->layout;
+    const struct store *store = seq_store_of(part->seq, slab);
     const struct page_list *lists[3];
-    list_pages(part, cache->layer_store[layer], lists);
+    list_pages(part, layout->slab_store[slab], lists);
     struct view_source source = {
         .row0 = row0, .rows = part->rows, .pos0 = part->seq->length,
-        .variant = part->seq->layout->variant[layer], .everything = store->everything,
+        .variant = layout->variant[slab], .everything = store->everything,
         .state_in = state_address(part->seq, part->seq->state_copy),
         .state_out = state_address(part->seq, part->seq->state_copy ^ 1),
     };
@@ -114,7 +108,7 @@ static uint32_t moved(const ratp_step *step, uint32_t i, uint32_t s, uint32_t *f
     if (!part->stores[s].renewed)
         return 0;
     uint32_t length = part->seq->length, total = length + part->rows;
-    uint32_t window = step->cache->stores[s].keep.window + !part_has_line(step->cache, part);
+    uint32_t window = part->seq->layout->stores[s].keep.window + !part_has_line(part);
     *from = total > window ? total - window : 0;
     return *from < length ? length - *from : 0;
 }
@@ -122,11 +116,11 @@ static uint32_t moved(const ratp_step *step, uint32_t i, uint32_t s, uint32_t *f
 static void add_views(ratp_step *step, struct blob *blob, uint32_t index)
 {
     const ratp_cache *cache = step->cache;
-    uint32_t layer = step->class_layer[index], store = cache->layer_store[layer];
+    uint32_t slab = step->class_slab[index];
     struct plan_class *out = &step->classes[index];
     uint32_t from, move_count = 0;
     for (uint32_t i = 0; i < step->count; i++)
-        move_count += moved(step, i, store, &from) > 0;
+        move_count += moved(step, i, step->parts[i].seq->layout->slab_store[slab], &from) > 0;
     out->views.count = step->count;
     out->moves.count = move_count;
     blob_add(blob, step->count * sizeof(struct gpu_view), &out->views.offset);
@@ -139,7 +133,9 @@ static void add_views(ratp_step *step, struct blob *blob, uint32_t index)
     for (uint32_t i = 0; i < step->count; i++) {
         const struct page_list *lists[3];
         struct spans at = {0};
-        for (uint32_t s = 0; s < cache->store_count; s++) {
+        const struct layout *layout = step->parts[i].seq->layout;
+        uint32_t store = layout->slab_store[slab], ring_slots = layout->stores[store].ring_slots;
+        for (uint32_t s = 0; s < layout->store_count; s++) {
             uint32_t pages = list_pages(&step->parts[i], s, lists);
             if (s == store)
                 at = (struct spans){page, page + lists[0]->count,
@@ -147,11 +143,16 @@ static void add_views(ratp_step *step, struct blob *blob, uint32_t index)
                                     lists[2] ? lists[2]->count : 0};
             page += pages;
         }
-        struct view_source source = source_of(step, i, layer, at, page, row);
+        struct view_source source = source_of(step, i, slab, at, page, row);
         plan_view(&source, &view[i]);
+        view[i].offsets = layout->offsets;
         uint32_t count = moved(step, i, store, &from);
         if (count)
-            *move++ = (struct gpu_move){i, from, count, at.old, at.old_pages, source.ring_slots};
+            *move++ = (struct gpu_move){
+                .from = {i, at.old, at.old_pages, from % ring_slots, 1, ring_slots},
+                .to = {i, source.ring_page0, source.ring_pages, from % ring_slots, 1, ring_slots},
+                .count = count,
+            };
         page += line_pages(cache, &step->parts[i]);
         row += step->parts[i].rows;
     }
@@ -166,7 +167,8 @@ static ratp_status place_scratch(ratp_step *step, struct blob *blob, struct erro
     uint64_t lines = 0;
     for (uint32_t i = 0; i < step->count; i++)
         lines += line_pages(cache, &step->parts[i]);
-    uint64_t carry_at = lines * cache->layer_bytes;
+    uint64_t line_bytes = (uint64_t)shape->kv_heads * cache->slab_bytes;
+    uint64_t carry_at = lines * line_bytes;
     uint64_t partial_at = carry_at + (uint64_t)step->plan.carries * shape->kv_heads * 3 *
                                          shape->head_size * sizeof(float);
     uint64_t size = partial_at + (uint64_t)step->plan.partials * shape->query_heads *
@@ -187,45 +189,38 @@ static ratp_status place_scratch(ratp_step *step, struct blob *blob, struct erro
     uint64_t line = 0;
     for (uint32_t i = 0; i < step->count; i++) {
         const struct page_list *lists[3];
-        for (uint32_t s = 0; s < cache->store_count; s++)
+        for (uint32_t s = 0; s < step->parts[i].seq->layout->store_count; s++)
             page += list_pages(&step->parts[i], s, lists);
         for (uint32_t p = line_pages(cache, &step->parts[i]); p; p--) {
             *page++ = page_at(cache, base + line);
-            line += cache->layer_bytes;
+            line += line_bytes;
         }
     }
     return RATP_OK;
 }
 
-static ratp_status upload(ratp_step *step, const struct blob *blob, struct error *err)
+/* The tables of offsets that the views name. */
+static void add_offsets(ratp_step *step, struct blob *blob)
 {
-    ratp_cache *cache = step->cache;
-    struct backend *b = cache->backend;
-    struct frame *frame = &cache->frames[0];
-    for (uint32_t i = 0; i < CACHE_FRAMES; i++) {
-        if (b->ops->passed(b, cache->frames[i].busy)) {
-            frame = &cache->frames[i];
-            break;
-        }
-        if (cache->frames[i].busy < frame->busy)
-            frame = &cache->frames[i];
+    size_t bytes = step->cache->slabs * sizeof(uint32_t);
+    for (uint32_t i = 0; i < step->layout_count; i++) {
+        struct layout *layout = step->layouts[i];
+        void *table = blob_add(blob, bytes, &layout->offsets);
+        if (table)
+            memcpy(table, layout->slab_offset, bytes);
     }
-    ratp_status status = b->ops->wait(b, frame->busy, err);
-    if (!status && frame->params.size < blob->size) {
-        struct mem grown;
-        status = b->ops->mem_alloc(b, blob->size + blob->size / 2, MEM_UPLOAD, "step plan", &grown,
-                                   err);
-        if (!status) {
-            b->ops->mem_free(b, &frame->params);
-            frame->params = grown;
-        }
+}
+
+/* The most neighbouring heads of one layer that are of the class. */
+static uint32_t widest_run(const ratp_step *step, uint32_t index)
+{
+    uint32_t widest = 1;
+    for (uint32_t slab = 0, heads; slab < step->cache->slabs; slab += heads) {
+        heads = run_of(step->cache, slab, step->slab_class);
+        if (step->slab_class[slab] == index && heads > widest)
+            widest = heads;
     }
-    if (status)
-        return status;
-    memcpy(frame->params.host, blob->data, blob->size);
-    step->frame = frame;
-    step->plan.params = &frame->params;
-    return RATP_OK;
+    return widest;
 }
 
 ratp_status step_plan(ratp_step *step, struct error *err)
@@ -242,9 +237,12 @@ ratp_status step_plan(ratp_step *step, struct error *err)
     step->plan.rows = step->rows;
     step->plan.views = step->count;
     add_pages(step, &blob);
+    add_offsets(step, &blob);
     plan_chunks(&step->plan, &blob, offset, step->count, cache->shape.memory, &limits);
     for (uint32_t c = 0; c < step->class_count; c++) {
         uint32_t partials = 0;
+        struct layer_shape shape = shape_of_run(cache, widest_run(step, c));
+        b->ops->limits(b, &shape, &limits);
         add_views(step, &blob, c);
         plan_tiles(&step->classes[c], &blob, &limits, &partials);
         if (partials > step->plan.partials)
@@ -258,7 +256,7 @@ ratp_status step_plan(ratp_step *step, struct error *err)
     if (!status)
         status = place_scratch(step, &blob, err);
     if (!status)
-        status = upload(step, &blob, err);
+        status = frame_upload(cache, &blob, &step->plan, &step->frame, err);
     blob_free(&blob);
     return status;
 }

@@ -17,7 +17,7 @@ struct attend_push {
     uint64_t q, o, out, lse, partial;
     uint32_t q_token, o_token, out_token, lse_token;
     uint32_t q_head, o_head, out_head, lse_head;
-    uint32_t layer_offset;
+    uint32_t slab;
     uint32_t mask_view;
     uint64_t rope_table;
     uint64_t mask;

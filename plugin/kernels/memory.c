@@ -62,8 +62,7 @@ static bool is_wide(const struct vk_caps *caps, const struct memory_args *args,
 {
     const struct layer_shape *shape = args->shape;
     const struct operand *inputs[] = {&args->k, &args->v, &args->f};
-    uint64_t bits = shape->k_slot | shape->k_head | shape->v_slot | shape->v_head |
-                    args->layer_offset;
+    uint64_t bits = shape->k_slot | shape->k_head | shape->v_slot | shape->v_head;
     for (int i = 0; i < 3; i++)
         bits |= inputs[i]->address | inputs[i]->token_stride | inputs[i]->head_stride;
     return caps->software && caps->int64 && form->span % 2 == 0 && bits % 8 == 0;
@@ -136,7 +135,7 @@ void memory_kernel_init(struct memory_kernel *k, const struct memory_args *args,
         .v_head = args->v.head_stride,
         .f_token = args->f.token_stride,
         .f_head = args->f.head_stride,
-        .layer_offset = args->layer_offset,
+        .slab = args->slab,
         .state_offset = args->state_offset,
     };
     k->items = (struct items_kernel){

@@ -13,7 +13,7 @@ struct memory_push {
     uint32_t page_slots;
     uint64_t k, v, f, carry, rope_table;
     uint32_t k_token, k_head, v_token, v_head, f_token, f_head;
-    uint32_t layer_offset, state_offset;
+    uint32_t slab, state_offset;
 };
 
 struct memory_kernel {

@@ -31,12 +31,13 @@ void plan_external(struct plan *plan, struct plan_class *cls, struct blob *blob,
         if (!source->causal) {
             view[b].segments = 1;
             view[b].segment[0] = (struct gpu_segment){
-                .page0 = b, .pages = 1, .pos_step = 1, .slot_step = 1, .layered = 1,
+                .page0 = b, .pages = 1, .pos_step = 1, .slot_step = 1,
                 .keys = source->keys};
             continue;
         }
         for (uint32_t i = 0; i < view[b].segments; i++) {
             struct gpu_segment *g = &view[b].segment[i];
+            g->layered = 0;
             uint32_t there = source->keys > g->pos0
                                  ? (source->keys - 1 - g->pos0) / g->pos_step + 1 : 0;
             if (g->keys > there)

@@ -39,7 +39,7 @@ struct gpu_address {
     uint32_t lo, hi;
 };
 
-/* Where a page's K and V of layer 0 begin. */
+/* Where a page's K and V of its first head begin. */
 struct gpu_page {
     struct gpu_address k, v;
 };
@@ -54,7 +54,7 @@ struct gpu_segment {
     uint32_t keys;
     uint32_t windowed; /* 0: attended when pos <= t.
                           1: also t - pos <= window, and pos is neither sink nor dilated */
-    uint32_t layered;  /* 1: the layer's offset is added to the page address */
+    uint32_t layered;  /* 1: the heads' offset is added to the page address */
 };
 
 enum { PLAN_SEGMENTS = 4 };
@@ -74,6 +74,8 @@ struct gpu_view {
     uint32_t line_page0, line_pages;   /* every token, at p - line_pos0 */
     uint32_t line_pos0, line_layered;
     uint32_t k_slot, k_head, v_slot, v_head; /* where the shape has view_strides */
+    uint32_t offsets; /* bytes from the plan to a table: where each head of the model begins in
+                         layered pages; 0 where there are none */
     struct gpu_segment segment[PLAN_SEGMENTS];
 };
 
@@ -107,10 +109,18 @@ struct gpu_scan {
     uint32_t view, carry0, carries, unused;
 };
 
-/* Copies ring slots of the positions [from, from + count) of a view from the
- * old ring, which is page0.. of `old_slots`, to the view's ring. */
+/* A run of slots in layered pages: slot (slot0 + i * slot_step), modulo slot_ring
+ * if that is not 0. The view has the table of offsets. */
+struct gpu_slots {
+    uint32_t view;
+    uint32_t page0, pages;
+    uint32_t slot0, slot_step, slot_ring;
+};
+
+/* Copies `count` slots; the two runs have none in common. */
 struct gpu_move {
-    uint32_t view, from, count, old_page0, old_pages, old_slots;
+    struct gpu_slots from, to;
+    uint32_t count;
 };
 
 #define NO_CARRY UINT32_MAX
@@ -122,7 +132,7 @@ struct plan_list {
     uint32_t count;
 };
 
-/* Layers that share a variant. The address of list L is plan->params.address + L.offset. */
+/* Heads that share a variant. The address of list L is plan->params.address + L.offset. */
 struct plan_class {
     struct plan_list views;
     struct plan_list moves;

@@ -63,7 +63,9 @@ static void load_keys(struct stream *s, const struct batch *batch,
                       const struct gpu_segment *segment, uint32_t key0, uint32_t count)
 {
     const struct layer_shape *shape = batch->args->shape;
-    uint32_t offset = segment->layered ? batch->args->layer_offset : 0;
+    uint32_t offset = segment->layered
+                          ? slab_offset(batch->args->plan, batch->view, batch->args->slab)
+                          : 0;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t index = segment->slot0 + (key0 + i) * segment->slot_step;
         if (segment->slot_ring)

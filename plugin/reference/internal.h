@@ -49,6 +49,15 @@ struct slot {
 struct slot slot_at(const struct plan *plan, const struct layer_shape *shape, uint32_t page0,
                     uint32_t pages, uint32_t index, uint32_t offset, uint32_t kv_head);
 
+/* Where the heads of a call, the first of which is number `slab`, begin in the
+ * view's layered pages. */
+static inline uint32_t slab_offset(const struct plan *plan, const struct gpu_view *view,
+                                   uint32_t slab)
+{
+    const uint32_t *table = at(plan->params->address + view->offsets);
+    return table[slab];
+}
+
 /* cos and sin of the shape's rope_size / 2 angles at a position. */
 struct rotation {
     double cosine[MAX_CHANNELS / 2], sine[MAX_CHANNELS / 2];

@@ -15,12 +15,11 @@ static void store_row(void *to, ratp_dtype dtype, uint32_t channels, const doubl
 }
 
 static void write_slot(const struct memory_args *args, uint32_t page0, uint32_t pages,
-                       uint32_t index, bool layered, uint32_t kv_head, const double *k,
+                       uint32_t index, uint32_t offset, uint32_t kv_head, const double *k,
                        const double *v)
 {
     const struct layer_shape *shape = args->shape;
-    struct slot slot = slot_at(args->plan, shape, page0, pages, index,
-                               layered ? args->layer_offset : 0, kv_head);
+    struct slot slot = slot_at(args->plan, shape, page0, pages, index, offset, kv_head);
     store_row(slot.k, shape->k_dtype, shape->head_size, k);
     store_row(slot.v, shape->v_dtype, shape->value_size, v);
 }
@@ -29,16 +28,17 @@ static void write_token(const struct memory_args *args, const struct gpu_view *v
                         uint32_t position, uint32_t kv_head, const double *k, const double *v)
 {
     uint32_t sinks = view->sinks, dilation = view->dilation;
+    uint32_t offset = slab_offset(args->plan, view, args->slab);
     bool kept = position < sinks || (dilation && (position + 1) % dilation == 0);
     if (view->kept_pages && kept)
         write_slot(args, view->kept_page0, view->kept_pages,
-                   kept_index(position, sinks, dilation), true, kv_head, k, v);
+                   kept_index(position, sinks, dilation), offset, kv_head, k, v);
     if (view->ring_pages && position >= view->ring_from)
-        write_slot(args, view->ring_page0, view->ring_pages, position % view->ring_slots, true,
+        write_slot(args, view->ring_page0, view->ring_pages, position % view->ring_slots, offset,
                    kv_head, k, v);
     if (view->line_pages && position >= view->line_pos0)
         write_slot(args, view->line_page0, view->line_pages, position - view->line_pos0,
-                   view->line_layered, kv_head, k, v);
+                   view->line_layered ? offset : 0, kv_head, k, v);
 }
 
 static void load_operand(const struct operand *from, uint32_t row, uint32_t head,
@@ -118,6 +118,17 @@ ratp_status reference_memory(struct backend *b, struct stream *s, const struct m
     return RATP_OK;
 }
 
+static struct slot slot_of_run(const struct memory_args *args, const struct gpu_slots *run,
+                               uint32_t n, uint32_t kv_head)
+{
+    const struct gpu_view *views = list_at(args->plan, args->cls->views);
+    uint32_t index = run->slot0 + n * run->slot_step;
+    if (run->slot_ring)
+        index %= run->slot_ring;
+    return slot_at(args->plan, args->shape, run->page0, run->pages, index,
+                   slab_offset(args->plan, &views[run->view], args->slab), kv_head);
+}
+
 ratp_status reference_move(struct backend *b, struct stream *s, const struct memory_args *args,
                            struct error *err)
 {
@@ -128,26 +139,18 @@ ratp_status reference_move(struct backend *b, struct stream *s, const struct mem
         return status;
     size_t k_bytes = shape->head_size * dtype_size(shape->k_dtype);
     size_t v_bytes = shape->value_size * dtype_size(shape->v_dtype);
-    const struct gpu_view *views = list_at(args->plan, args->cls->views);
     const struct gpu_move *moves = list_at(args->plan, args->cls->moves);
     for (uint32_t i = 0; i < args->cls->moves.count; i++) {
         const struct gpu_move *move = &moves[i];
-        const struct gpu_view *view = &views[move->view];
-        if (!move->old_pages || !view->ring_pages)
+        if (!move->from.pages || !move->to.pages)
             continue;
-        for (uint32_t n = 0; n < move->count; n++) {
-            uint32_t position = move->from + n;
+        for (uint32_t n = 0; n < move->count; n++)
             for (uint32_t head = 0; head < shape->kv_heads; head++) {
-                struct slot from =
-                    slot_at(args->plan, shape, move->old_page0, move->old_pages,
-                            position % move->old_slots, args->layer_offset, head);
-                struct slot to =
-                    slot_at(args->plan, shape, view->ring_page0, view->ring_pages,
-                            position % view->ring_slots, args->layer_offset, head);
+                struct slot from = slot_of_run(args, &move->from, n, head);
+                struct slot to = slot_of_run(args, &move->to, n, head);
                 memmove(to.k, from.k, k_bytes);
                 memmove(to.v, from.v, v_bytes);
             }
-        }
     }
     return RATP_OK;
 }

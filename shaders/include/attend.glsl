@@ -40,7 +40,7 @@ layout(push_constant, std430) uniform Push {
     uvec2 q, o, out_, lse, partial;
     uint q_token, o_token, out_token, lse_token; // strides
     uint q_head, o_head, out_head, lse_head;
-    uint layer_offset;
+    uint slab; // the first head's number in the tables of offsets
     uint mask_view; // stride from view to view
     uvec2 rope_table;
     uvec2 mask;
@@ -67,6 +67,12 @@ View load_view(uint view)
     return Views(plus(push.plan, push.views)).at[view].view;
 }
 
+// Where the dispatch's heads begin in the layered pages of a view.
+uint slab_offset(View view)
+{
+    return Words(plus(push.plan, view.offsets)).at[push.slab];
+}
+
 // Bytes from a slot to the next, and from a head, of K (x) and of V (y).
 uvec2 slot_strides(View view)
 {
@@ -78,13 +84,14 @@ uvec2 head_strides(View view)
     return K_SLOT != 0 ? uvec2(K_HEAD, V_HEAD) : uvec2(view.k_head, view.v_head);
 }
 
-// The address of a key's row of K, and of V.
-void key_rows(View view, Segment segment, uint key, uint kv_head, out uvec2 k, out uvec2 v)
+// The address of a key's row of K, and of V; `offset` is the view's slab_offset.
+void key_rows(View view, uint offset, Segment segment, uint key, uint kv_head, out uvec2 k,
+              out uvec2 v)
 {
     uint slot = key_slot(segment, key);
     uint page = page_of(segment.page0, segment.pages, push.page_slots, slot);
     Page base = Pages(plus(push.plan, push.pages)).at[page];
-    uint layer = segment.layered != 0 ? push.layer_offset : 0;
+    uint layer = segment.layered != 0 ? offset : 0;
     uvec2 strides = slot_strides(view), heads = head_strides(view);
     k = plus(plus(plus(to_uvec2(base.k), layer), slot, strides.x), kv_head, heads.x);
     v = plus(plus(plus(to_uvec2(base.v), layer), slot, strides.y), kv_head, heads.y);

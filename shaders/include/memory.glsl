@@ -37,12 +37,19 @@ layout(push_constant, std430) uniform Push {
     uint page_slots;
     uvec2 k, v, f, carry, rope_table;
     uint k_token, k_head, v_token, v_head, f_token, f_head; // strides
-    uint layer_offset, state_offset;
+    uint slab; // the first head's number in the tables of offsets
+    uint state_offset;
 } push;
 
 View load_view(uint view)
 {
     return Views(plus(push.plan, push.views)).at[view].view;
+}
+
+// Where the dispatch's heads begin in the layered pages of a view.
+uint slab_offset(View view)
+{
+    return Words(plus(push.plan, view.offsets)).at[push.slab];
 }
 
 Page load_page(uint page)

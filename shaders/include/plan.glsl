@@ -38,6 +38,7 @@ struct View {
     uint line_page0, line_pages;
     uint line_pos0, line_layered;
     uint k_slot, k_head, v_slot, v_head;
+    uint offsets;
 };
 
 const uint PLAN_SEGMENTS = 4;
@@ -65,8 +66,15 @@ struct Scan {
     uint view, carry0, carries, unused;
 };
 
+struct Slots {
+    uint view;
+    uint page0, pages;
+    uint slot0, slot_step, slot_ring;
+};
+
 struct Move {
-    uint view, from, count, old_page0, old_pages, old_slots;
+    Slots from, to;
+    uint count;
 };
 
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Pages { Page at[]; };

@@ -19,6 +19,7 @@ const uint HEAD_BLOCKS = GROUP / HEAD_BLOCK;
 struct Work {
     Tile tile;
     View view;
+    uint offset; // of the heads in layered pages
     uint kv_head, head0;
     uint token0; // the first, within the tile
     uint rows;   // 0: nothing to do
@@ -39,6 +40,7 @@ Work load_work(uint token0, uint tokens)
     Work w;
     w.tile = load_tile();
     w.view = load_view(w.tile.view);
+    w.offset = 0;
     w.kv_head = gl_WorkGroupID.x / HEAD_BLOCKS;
     w.head0 = w.kv_head * GROUP + gl_WorkGroupID.x % HEAD_BLOCKS * HEAD_BLOCK;
     w.token0 = token0;
@@ -47,6 +49,7 @@ Work load_work(uint token0, uint tokens)
         return w;
     tokens = min(w.tile.tokens - token0, tokens);
     w.rows = tokens * HEAD_BLOCK;
+    w.offset = slab_offset(w.view);
     uint first_t = w.view.pos0 + w.tile.token0 + token0;
     uint last_t = first_t + tokens - 1;
     uint total = 0;
@@ -101,7 +104,7 @@ Key load_key(Work w, uint n)
         }
     }
     Segment segment = load_segment(w.tile.view, s);
-    key_rows(w.view, segment, i, w.kv_head, key.k, key.v);
+    key_rows(w.view, w.offset, segment, i, w.kv_head, key.k, key.v);
     uint pos = key_pos(segment, i);
     key.index = pos;
     key.first = pos;

@@ -67,7 +67,7 @@ static void create_cache(struct world *w)
     if (policy && chance(w, 60)) {
         p.policy = handle_of(w, policy);
         if (policy->wild)
-            w->may |= 1u << RATP_INVALID_ARGUMENT | 1u << RATP_UNSUPPORTED;
+            w->may |= 1u << RATP_INVALID_ARGUMENT;
     }
     if (chance(w, 15))
         p.budget = 1 + ((uint64_t)take(w, 0, 255) << take(w, 0, 9));
@@ -174,9 +174,11 @@ static void switch_seq(struct world *w, struct slot *slot)
     ratp_seq *seq = handle_of(w, slot);
     w->may = slot->step ? 1u << RATP_WRONG_STATE : 0;
     if (to && policy->wild)
-        w->may |= 1u << RATP_INVALID_ARGUMENT | 1u << RATP_UNSUPPORTED;
+        w->may |= 1u << RATP_INVALID_ARGUMENT;
     if (slot->parent->retention == RATP_RETAIN_NEEDED)
-        w->may |= 1u << RATP_NOT_RETAINED | 1u << RATP_UNSUPPORTED;
+        w->may |= 1u << RATP_NOT_RETAINED;
+    if (slot->parent->retention == RATP_RETAIN_NEEDED && slot->parent->limited)
+        w->may |= 1u << RATP_OUT_OF_MEMORY | 1u << RATP_CACHE_FULL;
     called(w, "seq_set_policy", ratp->seq_set_policy(seq, to), seq);
 }
 

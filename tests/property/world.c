@@ -65,7 +65,7 @@ static void draw(struct world *w)
     struct ratp_geometry *g = &w->geometry;
     *g = (struct ratp_geometry){.struct_size = sizeof *g};
     g->layers = random_in(r, 1, MAX_LAYERS);
-    g->kv_heads = random_in(r, 1, 3);
+    g->kv_heads = random_in(r, 1, MAX_HEADS);
     g->query_heads = g->kv_heads * pick(r, groups, 6);
     g->head_size = g->value_size = pick(r, sizes, 8);
     g->memory = random_chance(r, 70);
@@ -103,14 +103,20 @@ static bool make_policy(struct world *w, uint32_t p)
     if (!host_ok(w->host, w->host->instance,
                  api->policy_create(w->host->instance, &w->policies[p]), "policy_create"))
         return false;
-    bool same = random_chance(&w->random, 50);
-    for (uint32_t l = 0; l < w->geometry.layers; l++) {
-        struct ratp_variant *v = w->variants[p];
-        v[l] = same && l ? v[0] : draw_variant(&w->random);
-        ratp_status status = api->policy_set(w->policies[p], (struct ratp_range){l, 1},
-                                             (struct ratp_range){0, 0}, &v[l]);
-        host_ok(w->host, w->policies[p], status, "policy_set");
-    }
+    bool same = random_chance(&w->random, 50), by_head = random_chance(&w->random, 50);
+    for (uint32_t l = 0; l < w->geometry.layers; l++)
+        for (uint32_t h = 0; h < w->geometry.kv_heads; h++) {
+            struct ratp_variant *v = &w->variants[p][l][h];
+            if (l && same)
+                *v = w->variants[p][0][h];
+            else if (h && (!by_head || random_chance(&w->random, 40)))
+                *v = w->variants[p][l][random_in(&w->random, 0, h - 1)];
+            else
+                *v = draw_variant(&w->random);
+            ratp_status status = api->policy_set(w->policies[p], (struct ratp_range){l, 1},
+                                                 (struct ratp_range){h, 1}, v);
+            host_ok(w->host, w->policies[p], status, "policy_set");
+        }
     return true;
 }
 
@@ -329,10 +335,11 @@ static void draw_batch(struct world *w, struct batch *b)
 /* What `needed` promises: no more slots a layer than S + W + T/D + two pages. */
 static void check_slots(struct world *w, const struct world_seq *s)
 {
-    for (uint32_t l = 1; l < w->geometry.layers; l++)
-        if (memcmp(&w->variants[0][l], &w->variants[0][0], sizeof w->variants[0][0]))
-            return;
-    const struct ratp_variant *v = &w->variants[0][0];
+    const struct ratp_variant *v = &w->variants[s->policy][0][0];
+    for (uint32_t l = 0; l < w->geometry.layers; l++)
+        for (uint32_t h = 0; h < w->geometry.kv_heads; h++)
+            if (memcmp(&w->variants[s->policy][l][h], v, sizeof *v))
+                return;
     if (w->params.retention != RATP_RETAIN_NEEDED || v->kind == RATP_DENSE || v->dilation == 1)
         return;
     struct ratp_seq_stats stats = {.struct_size = sizeof stats};
@@ -401,35 +408,47 @@ static void fork_seq(struct world *w, struct world_seq *from, struct world_seq *
     to->tokens = from->tokens;
 }
 
-static struct ratp_variant keeps(const struct world *w, uint32_t layer)
-{
-    struct ratp_variant dense = {.struct_size = sizeof dense};
-    return w->params.retention == RATP_RETAIN_NEEDED ? w->variants[0][layer] : dense;
-}
-
-/* Whether all that a sequence of `length` tokens needs is still listed. */
-static bool is_retained(struct world *w, const struct world_seq *s, uint32_t length)
+/* Whether a head lists all that a sequence of `length` tokens under a variant
+ * needs, and its last token. */
+static bool lists(struct world *w, const struct world_seq *s, uint32_t layer, uint32_t head,
+                  const struct ratp_variant *variant, uint32_t length, bool last)
 {
     uint32_t positions[MAX_TOKENS];
-    for (uint32_t l = 0; l < w->geometry.layers; l++) {
-        uint64_t count = 0;
-        struct ratp_variant keep = keeps(w, l);
-        bool held[MAX_TOKENS] = {false};
-        host_ok(w->host, s->seq,
-                w->host->api->seq_positions(s->seq, l, 0, positions, MAX_TOKENS, &count),
-                "seq_positions");
-        for (uint64_t i = 0; i < count; i++)
-            held[positions[i]] = true;
-        for (uint32_t p = 0; p < length; p++)
-            if (!held[p] && (naive_attends(&keep, length, p) || (w->geometry.memory && p == length - 1)))
+    uint64_t count = 0;
+    bool held[MAX_TOKENS] = {false};
+    host_ok(w->host, s->seq,
+            w->host->api->seq_positions(s->seq, layer, head, positions, MAX_TOKENS, &count),
+            "seq_positions");
+    for (uint64_t i = 0; i < count; i++)
+        held[positions[i]] = true;
+    for (uint32_t p = 0; p < length; p++)
+        if (!held[p] && (naive_attends(variant, length, p) || (last && p == length - 1)))
+            return false;
+    return true;
+}
+
+static const struct ratp_variant dense = {.struct_size = sizeof dense};
+
+static const struct ratp_variant *keeps(const struct world *w, uint32_t policy, uint32_t layer,
+                                        uint32_t head)
+{
+    return w->params.retention == RATP_RETAIN_NEEDED ? &w->variants[policy][layer][head] : &dense;
+}
+
+/* Whether all is still listed that the sequence needs under a policy. */
+static bool is_retained(struct world *w, const struct world_seq *s, uint32_t policy,
+                        uint32_t length, bool last)
+{
+    for (uint32_t l = 0; l < w->geometry.layers; l++)
+        for (uint32_t h = 0; h < w->geometry.kv_heads; h++)
+            if (!lists(w, s, l, h, keeps(w, policy, l, h), length, last))
                 return false;
-    }
     return true;
 }
 
 static void truncate_seq(struct world *w, struct world_seq *s, uint32_t length)
 {
-    bool must = is_retained(w, s, length);
+    bool must = is_retained(w, s, s->policy, length, w->geometry.memory && length);
     ratp_status status = w->host->api->seq_truncate(s->seq, length);
     if (must)
         host_ok(w->host, s->seq, status, "seq_truncate");
@@ -443,23 +462,18 @@ static void truncate_seq(struct world *w, struct world_seq *s, uint32_t length)
         check_slots(w, s);
 }
 
-static bool serves(const struct ratp_variant *held, const struct ratp_variant *wanted)
-{
-    bool dense = held->kind == RATP_DENSE || (held->kind == RATP_DILATED && held->dilation == 1);
-    return dense || memcmp(held, wanted, sizeof *held) == 0;
-}
-
 static void switch_seq(struct world *w, struct world_seq *s, uint32_t policy)
 {
-    bool must = true;
-    for (uint32_t l = 0; l < w->geometry.layers && w->params.retention == RATP_RETAIN_NEEDED; l++)
-        must &= serves(&w->variants[0][l], &w->variants[policy][l]);
+    bool must = is_retained(w, s, policy, s->tokens, false);
     ratp_status status = w->host->api->seq_set_policy(s->seq, w->policies[policy]);
     if (must)
         host_ok(w->host, s->seq, status, "seq_set_policy");
-    CHECK(status == RATP_OK || status == RATP_NOT_RETAINED || status == RATP_UNSUPPORTED);
-    if (status == RATP_OK)
-        s->policy = policy;
+    CHECK(status == RATP_OK || status == RATP_NOT_RETAINED);
+    if (status != RATP_OK)
+        return;
+    s->policy = policy;
+    check_slots(w, s);
+    CHECK(is_retained(w, s, policy, s->tokens, false));
 }
 
 void world_change(struct world *w)
@@ -516,7 +530,7 @@ static void check_layer(struct world *w, const struct world_seq *s, uint32_t lay
         for (uint32_t t = 0; t < s->tokens; t++)
             used |= s->policies[t] == p;
         if (used)
-            CHECK(naive_sequence(&naive, &w->variants[p][layer], 1, s->tokens, in[TENSOR_Q],
+            CHECK(naive_sequence(&naive, w->variants[p][layer], g->kv_heads, s->tokens, in[TENSOR_Q],
                                  in[TENSOR_K], in[TENSOR_V], g->memory ? in[TENSOR_F] : NULL,
                                  w->output_gate ? in[TENSOR_O] : NULL, one_out, one_lse));
         for (uint32_t t = 0; t < s->tokens; t++)
@@ -539,8 +553,8 @@ static void check_layer(struct world *w, const struct world_seq *s, uint32_t lay
                 "  seed %llu sequence %u layer %u: out %.2e, lse %.2e, bound %.0e; kind %d D %u W %u "
                 "S %u, heads %u/%u size %u/%u, tokens %u, memory %u, retention %d, io %d k %d v %d\n",
                 (unsigned long long)w->seed, s->id, layer, out_error, lse_error, bound,
-                (int)w->variants[0][layer].kind, w->variants[0][layer].dilation, w->variants[0][layer].window,
-                w->variants[0][layer].sinks, g->query_heads, g->kv_heads, g->head_size, g->value_size,
+                (int)w->variants[0][layer][0].kind, w->variants[0][layer][0].dilation, w->variants[0][layer][0].window,
+                w->variants[0][layer][0].sinks, g->query_heads, g->kv_heads, g->head_size, g->value_size,
                 s->tokens, g->memory, (int)w->params.retention, (int)w->io_dtype,
                 (int)w->params.k_dtype, (int)w->params.v_dtype);
     for (int t = 0; t < TENSOR_COUNT; t++)

@@ -7,7 +7,14 @@
 #include "../host.h"
 #include "../random.h"
 
-enum { MAX_LAYERS = 3, MAX_SEQS = 4, MAX_TOKENS = 200, MAX_CHANGES = 20, MAX_POLICIES = 4 };
+enum {
+    MAX_LAYERS = 3,
+    MAX_HEADS = 4, /* key/value heads */
+    MAX_SEQS = 4,
+    MAX_TOKENS = 200,
+    MAX_CHANGES = 20,
+    MAX_POLICIES = 4
+};
 
 struct world_seq {
     ratp_seq *seq;
@@ -28,7 +35,7 @@ struct world {
     uint64_t seed;
     struct ratp_geometry geometry;
     struct ratp_rope rope;
-    struct ratp_variant variants[MAX_POLICIES][MAX_LAYERS]; /* [0]: the cache's */
+    struct ratp_variant variants[MAX_POLICIES][MAX_LAYERS][MAX_HEADS]; /* [0]: the cache's */
     ratp_policy *policies[MAX_POLICIES];
     struct ratp_cache_params params;
     ratp_dtype io_dtype;

@@ -1,6 +1,8 @@
 /* Changing what a sequence attends: what may follow what, and what is refused. */
 #include "api_host.h"
 
+#include <math.h>
+
 enum { TOKENS = 40 };
 
 static ratp_policy *policy_of(const char *json)
@@ -84,13 +86,10 @@ static void test_refusals(void)
     refuse(seq, "{}", RATP_NOT_RETAINED,
            "layer 1 is to attend dense, but holds d4w6s2 of 40 tokens: token 2 is missing");
     refuse(seq, "{\"default\": \"d4w8s2\"}", RATP_NOT_RETAINED, "token 32 is missing");
-    refuse(seq, "{\"default\": \"d8w2s2\"}", RATP_UNSUPPORTED, "layer 1 is to attend d8w2s2");
     refuse(seq, "{\"rules\": [{\"layers\": 2, \"variant\": \"d4\"}]}", RATP_INVALID_ARGUMENT,
            "policy rule 0: layers begin at 2, the model has 2");
-    refuse(seq, "{\"rules\": [{\"heads\": 1, \"variant\": \"d4\"}]}", RATP_UNSUPPORTED,
-           "key/value heads 0 and 1 of layer 0 have different variants");
-    allow(seq, "{\"default\": \"d4w6s2\"}");
-    feed(cache, seq, 1, last);
+    refuse(seq, "{\"default\": \"d4w6s2\", \"rules\": [{\"heads\": 1, \"variant\": \"d3\"}]}",
+           RATP_NOT_RETAINED, "layer 1 is to attend d3, but holds d4w6s2 of 40 tokens: token 2 is");
 
     ratp_instance *other = NULL;
     ratp_policy *foreign = NULL;
@@ -109,11 +108,80 @@ static void test_refusals(void)
     CHECK_EQUAL(ratp->cache_destroy(&cache), RATP_OK);
 }
 
+static uint64_t bytes_of(ratp_seq *seq)
+{
+    struct ratp_seq_stats stats = {.struct_size = sizeof stats};
+    CHECK_EQUAL(ratp->seq_stats(seq, &stats), RATP_OK);
+    return stats.bytes;
+}
+
+/* With retention `needed` a switch to less frees what is no longer needed, and
+ * the answers are those of a sequence that was always so. */
+static void test_less(void)
+{
+    static const char *const steps[] = {
+        "{\"default\": \"d2w4s6\"}",
+        "{\"default\": \"d4w3s3\", \"rules\": [{\"heads\": 1, \"variant\": \"streamw3s1\"}]}",
+        "{\"default\": \"d8w2\", \"rules\": [{\"heads\": 1, \"variant\": \"stream\"}]}",
+    };
+    ratp_cache *cache = cache_of("{}", RATP_RETAIN_NEEDED);
+    ratp_cache *all = cache_of("{}", RATP_RETAIN_FULL);
+    ratp_seq *seq = host_seq(cache), *same = host_seq(all);
+    float last[QUERY_HEADS * HEAD_SIZE], wanted[QUERY_HEADS * HEAD_SIZE];
+    feed(cache, seq, TOKENS, last);
+    feed(all, same, TOKENS, wanted);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        uint64_t before = bytes_of(seq);
+        allow(seq, steps[i]);
+        CHECK(bytes_of(seq) < before);
+        allow(same, steps[i]);
+        feed(cache, seq, 2, last);
+        feed(all, same, 2, wanted);
+        for (uint32_t c = 0; c < QUERY_HEADS * HEAD_SIZE; c++)
+            CHECK(fabsf(last[c] - wanted[c]) < 1e-5f);
+    }
+    uint64_t count = 0;
+    CHECK_EQUAL(ratp->seq_positions(seq, 0, 1, NULL, 0, &count), RATP_OK);
+    CHECK_EQUAL(count, 0);
+    CHECK_EQUAL(ratp->seq_positions(seq, 0, 0, NULL, 0, &count), RATP_OK);
+    CHECK_EQUAL(count, 5 + 2); /* 7, 15, ... 39, and 44, 45 */
+    refuse(seq, steps[1], RATP_NOT_RETAINED, "layer 0 is to attend d4w3s3");
+    CHECK_EQUAL(ratp->seq_destroy(&seq), RATP_OK);
+    CHECK_EQUAL(ratp->seq_destroy(&same), RATP_OK);
+    CHECK_EQUAL(ratp->cache_destroy(&cache), RATP_OK);
+    CHECK_EQUAL(ratp->cache_destroy(&all), RATP_OK);
+}
+
+/* A switch that finds no room leaves everything as it was. */
+static void test_no_room(void)
+{
+    struct ratp_geometry geometry = {sizeof geometry, LAYERS, QUERY_HEADS, KV_HEADS, HEAD_SIZE,
+                                     .max_tokens = 1024};
+    struct ratp_cache_params params = {sizeof params, .geometry = &geometry, .budget = 5 * 2048,
+                                       .page_slots = 8, .retention = RATP_RETAIN_NEEDED};
+    ratp_cache *cache = NULL;
+    CHECK_EQUAL(ratp->cache_create(device, &params, &cache), RATP_OK);
+    ratp_seq *seq = host_seq(cache);
+    struct ratp_attend_io io = host_io();
+    io.f = NULL;
+    ratp_step *step = host_step(cache, seq, TOKENS);
+    for (uint32_t layer = 0; layer < LAYERS; layer++)
+        CHECK_EQUAL(ratp->step_attend(step, layer, &io), RATP_OK);
+    CHECK_EQUAL(ratp->step_commit(&step), RATP_OK);
+    uint64_t before = bytes_of(seq);
+    refuse(seq, "{\"default\": \"d2\"}", RATP_CACHE_FULL, "more pages of 2048 bytes are needed");
+    CHECK_EQUAL(bytes_of(seq), before);
+    CHECK_EQUAL(ratp->seq_destroy(&seq), RATP_OK);
+    CHECK_EQUAL(ratp->cache_destroy(&cache), RATP_OK);
+}
+
 int main(int argc, char **argv)
 {
     host_open(argc, argv);
     test_there_and_back();
     test_refusals();
+    test_less();
+    test_no_room();
     host_close();
     return check_result();
 }

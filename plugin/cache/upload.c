@@ -1,0 +1,43 @@
+/* Work lists on their way to the device. */
+#include "../plan/build.h"
+#include "cache.h"
+
+#include <string.h>
+
+struct gpu_page page_at(const ratp_cache *cache, uint64_t address)
+{
+    uint64_t v = address + (uint64_t)cache->shape.page_slots * cache->shape.k_slot;
+    return (struct gpu_page){{(uint32_t)address, (uint32_t)(address >> 32)},
+                             {(uint32_t)v, (uint32_t)(v >> 32)}};
+}
+
+ratp_status frame_upload(ratp_cache *cache, const struct blob *blob, struct plan *plan,
+                         struct frame **out, struct error *err)
+{
+    struct backend *b = cache->backend;
+    struct frame *frame = &cache->frames[0];
+    for (uint32_t i = 0; i < CACHE_FRAMES; i++) {
+        if (b->ops->passed(b, cache->frames[i].busy)) {
+            frame = &cache->frames[i];
+            break;
+        }
+        if (cache->frames[i].busy < frame->busy)
+            frame = &cache->frames[i];
+    }
+    ratp_status status = b->ops->wait(b, frame->busy, err);
+    if (!status && frame->params.size < blob->size) {
+        struct mem grown;
+        status = b->ops->mem_alloc(b, blob->size + blob->size / 2, MEM_UPLOAD, "step plan", &grown,
+                                   err);
+        if (!status) {
+            b->ops->mem_free(b, &frame->params);
+            frame->params = grown;
+        }
+    }
+    if (status)
+        return status;
+    memcpy(frame->params.host, blob->data, blob->size);
+    *out = frame;
+    plan->params = &frame->params;
+    return RATP_OK;
+}

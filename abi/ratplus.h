@@ -169,7 +169,11 @@ enum {
     RATP_DTYPE_DEFAULT = 0, /* float32 for tensors, float16 for a cache */
     RATP_F32 = 1,
     RATP_F16 = 2,
-    RATP_BF16 = 3
+    RATP_BF16 = 3,
+    /* Since ABI 1.1, and for a cache alone: blocks of 32 neighbouring channels, each
+     * an 8-bit number times the block's float16 scale, as GGUF's q8_0: 34 bytes a
+     * block. Head sizes that are no multiple of 32: RATP_UNSUPPORTED. */
+    RATP_Q8_0 = 4
 };
 
 typedef int32_t ratp_memory_kind;

@@ -56,7 +56,12 @@ ratp_status api_cache_destroy(ratp_cache **cache)
         return RATP_OK;
     ratp_status status = object_check(*cache, OBJECT_CACHE, "*cache", &err);
     if (!status)
+        status = cache_enter(*cache, &err);
+    if (!status) {
         status = cache_close(*cache, &err);
+        if (status)
+            cache_leave(*cache, status);
+    }
     if (status)
         return api_return(*cache, status, &err);
     *cache = NULL;
@@ -70,8 +75,11 @@ ratp_status api_cache_stats(ratp_cache *cache, struct ratp_cache_stats *stats)
     ratp_status status = object_check(cache, OBJECT_CACHE, "cache", &err);
     if (!status)
         status = struct_check_out(stats, sizeof stats->struct_size, "stats", &err);
+    if (!status)
+        status = cache_enter(cache, &err);
     if (!status) {
         cache_describe(cache, &full);
+        cache_leave(cache, RATP_OK);
         struct_write(stats, &full, sizeof full);
     }
     return api_return(cache, status, &err);
@@ -86,7 +94,9 @@ ratp_status api_seq_create(ratp_cache *cache, ratp_seq **out)
         status = object_check(cache, OBJECT_CACHE, "cache", &err);
     }
     if (!status)
-        status = seq_open(cache, cache->layout, out, &err);
+        status = cache_enter(cache, &err);
+    if (!status)
+        status = cache_leave(cache, seq_open(cache, cache->layout, out, &err));
     return api_return(cache, status, &err);
 }
 
@@ -98,8 +108,11 @@ ratp_status api_seq_destroy(ratp_seq **seq)
     if (!*seq)
         return RATP_OK;
     ratp_status status = object_check(*seq, OBJECT_SEQ, "*seq", &err);
+    ratp_cache *cache = status ? NULL : (*seq)->cache;
     if (!status)
-        status = seq_close(*seq, &err);
+        status = cache_enter(cache, &err);
+    if (!status)
+        status = cache_leave(cache, seq_close(*seq, &err));
     if (status)
         return api_return(*seq, status, &err);
     *seq = NULL;
@@ -115,7 +128,9 @@ ratp_status api_seq_fork(ratp_seq *seq, ratp_seq **out)
         status = object_check(seq, OBJECT_SEQ, "seq", &err);
     }
     if (!status)
-        status = seq_copy(seq, out, &err);
+        status = cache_enter(seq->cache, &err);
+    if (!status)
+        status = cache_leave(seq->cache, seq_copy(seq, out, &err));
     return api_return(seq, status, &err);
 }
 
@@ -124,7 +139,9 @@ ratp_status api_seq_truncate(ratp_seq *seq, uint64_t length)
     struct error err = {""};
     ratp_status status = object_check(seq, OBJECT_SEQ, "seq", &err);
     if (!status)
-        status = seq_cut(seq, length, &err);
+        status = cache_enter(seq->cache, &err);
+    if (!status)
+        status = cache_leave(seq->cache, seq_cut(seq, length, &err));
     return api_return(seq, status, &err);
 }
 
@@ -135,7 +152,9 @@ ratp_status api_seq_set_policy(ratp_seq *seq, const ratp_policy *policy)
     if (!status && policy)
         status = check_policy(seq->cache->device, policy, "policy", &err);
     if (!status)
-        status = seq_switch(seq, policy, &err);
+        status = cache_enter(seq->cache, &err);
+    if (!status)
+        status = cache_leave(seq->cache, seq_switch(seq, policy, &err));
     return api_return(seq, status, &err);
 }
 
@@ -146,8 +165,11 @@ ratp_status api_seq_stats(ratp_seq *seq, struct ratp_seq_stats *stats)
     ratp_status status = object_check(seq, OBJECT_SEQ, "seq", &err);
     if (!status)
         status = struct_check_out(stats, sizeof stats->struct_size, "stats", &err);
+    if (!status)
+        status = cache_enter(seq->cache, &err);
     if (!status) {
         seq_describe(seq, &full);
+        cache_leave(seq->cache, RATP_OK);
         struct_write(stats, &full, sizeof full);
     }
     return api_return(seq, status, &err);
@@ -164,7 +186,10 @@ ratp_status api_seq_positions(ratp_seq *seq, uint32_t layer, uint32_t kv_head,
         status = fail(&err, RATP_INVALID_ARGUMENT, "positions is NULL and capacity is %llu",
                       (unsigned long long)capacity);
     if (!status)
-        status = seq_kept_positions(seq, layer, kv_head, positions, capacity, count, &err);
+        status = cache_enter(seq->cache, &err);
+    if (!status)
+        status = cache_leave(seq->cache, seq_kept_positions(seq, layer, kv_head, positions,
+                                                            capacity, count, &err));
     return api_return(seq, status, &err);
 }
 
@@ -195,7 +220,9 @@ ratp_status api_step_begin(ratp_cache *cache, const struct ratp_step_params *par
             status = object_check(p.seqs[i], OBJECT_SEQ, what, &err);
         }
     if (!status)
-        status = step_open(cache, p.count, p.seqs, p.n_tokens, out, &err);
+        status = cache_enter(cache, &err);
+    if (!status)
+        status = cache_leave(cache, step_open(cache, p.count, p.seqs, p.n_tokens, out, &err));
     return api_return(cache, status, &err);
 }
 
@@ -257,18 +284,25 @@ static ratp_status attend(ratp_step *step, uint32_t layer, const struct ratp_att
     return status;
 }
 
+static ratp_status check_and_attend(ratp_step *step, uint32_t layer,
+                                    const struct ratp_attend_io *io, struct error *err)
+{
+    struct ratp_attend_io copy;
+    ratp_status status = step_may_attend(step, layer, err);
+    if (!status)
+        status = struct_read(&copy, sizeof copy, io, STRUCT_UPTO(struct ratp_attend_io, out),
+                             "io", err);
+    return status ? status : attend(step, layer, &copy, err);
+}
+
 ratp_status api_step_attend(ratp_step *step, uint32_t layer, const struct ratp_attend_io *io)
 {
     struct error err = {""};
-    struct ratp_attend_io copy;
     ratp_status status = object_check(step, OBJECT_STEP, "step", &err);
     if (!status)
-        status = step_may_attend(step, layer, &err);
+        status = cache_enter(step_cache(step), &err);
     if (!status)
-        status = struct_read(&copy, sizeof copy, io, STRUCT_UPTO(struct ratp_attend_io, out),
-                             "io", &err);
-    if (!status)
-        status = attend(step, layer, &copy, &err);
+        status = cache_leave(step_cache(step), check_and_attend(step, layer, io, &err));
     return api_return(step, status, &err);
 }
 
@@ -279,8 +313,11 @@ ratp_status api_step_commit(ratp_step **step)
     if (status)
         return status;
     status = object_check(*step, OBJECT_STEP, "*step", &err);
+    ratp_cache *cache = status ? NULL : step_cache(*step);
     if (!status)
-        status = step_finish(*step, &err);
+        status = cache_enter(cache, &err);
+    if (!status)
+        status = cache_leave(cache, step_finish(*step, &err));
     if (status)
         return api_return(*step, status, &err);
     *step = NULL;
@@ -295,9 +332,13 @@ ratp_status api_step_abort(ratp_step **step)
     if (!*step)
         return RATP_OK;
     ratp_status status = object_check(*step, OBJECT_STEP, "*step", &err);
+    ratp_cache *cache = status ? NULL : step_cache(*step);
+    if (!status)
+        status = cache_enter(cache, &err);
     if (status)
         return api_return(*step, status, &err);
     step_cancel(*step);
+    cache_leave(cache, RATP_OK);
     *step = NULL;
     return RATP_OK;
 }

@@ -165,40 +165,55 @@ static ratp_status step_record(ratp_step *step, VkCommandBuffer commands)
     if (!status)
         status = api_not_null(commands, "commands", &err);
     if (!status)
-        status = record(step, commands, &err);
+        status = cache_enter(step_cache(step), &err);
+    if (!status)
+        status = cache_leave(step_cache(step), record(step, commands, &err));
     return api_return(step, status, &err);
+}
+
+static ratp_status recorded(ratp_step *step, struct ratp_vulkan_point done, struct error *err)
+{
+    ticket t = 0;
+    if (!step_recording(step))
+        return fail(err, RATP_WRONG_STATE, "step_recorded needs a step_record before it");
+    ratp_status status = vk_external_done(kernel_device(step_cache(step)->backend), done, &t, err);
+    return status ? status : step_attached_done(step, t, err);
 }
 
 static ratp_status step_recorded(ratp_step *step, struct ratp_vulkan_point done)
 {
     struct error err = {""};
-    ticket t = 0;
     ratp_status status = check_step(step, &err);
     if (!status)
         status = check_point(&done, "done", &err);
-    if (!status && !step_recording(step))
-        status = fail(&err, RATP_WRONG_STATE, "step_recorded needs a step_record before it");
     if (!status)
-        status = vk_external_done(kernel_device(step_cache(step)->backend), done, &t, &err);
+        status = cache_enter(step_cache(step), &err);
     if (!status)
-        status = step_attached_done(step, t, &err);
+        status = cache_leave(step_cache(step), recorded(step, done, &err));
     return api_return(step, status, &err);
+}
+
+static ratp_status sync_step(ratp_step *step, const struct ratp_vulkan_point *wait,
+                             const struct ratp_vulkan_point *signal, struct error *err)
+{
+    struct stream *stream = NULL;
+    ratp_status status = step_stream(step, &stream, err);
+    return status ? status : vk_stream_sync(kernel_stream(stream), wait, signal, err);
 }
 
 static ratp_status step_sync(ratp_step *step, const struct ratp_vulkan_point *wait,
                              const struct ratp_vulkan_point *signal)
 {
     struct error err = {""};
-    struct stream *stream = NULL;
     ratp_status status = check_step(step, &err);
     if (!status && wait)
         status = check_point(wait, "wait", &err);
     if (!status && signal)
         status = check_point(signal, "signal", &err);
     if (!status)
-        status = step_stream(step, &stream, &err);
+        status = cache_enter(step_cache(step), &err);
     if (!status)
-        status = vk_stream_sync(kernel_stream(stream), wait, signal, &err);
+        status = cache_leave(step_cache(step), sync_step(step, wait, signal, &err));
     return api_return(step, status, &err);
 }
 

@@ -1,6 +1,9 @@
 #include "dtype.h"
 
+#include <math.h>
 #include <string.h>
+
+enum { Q8_BLOCK = 32, Q8_MOST = 127 };
 
 size_t dtype_size(ratp_dtype dtype)
 {
@@ -15,6 +18,17 @@ size_t dtype_size(ratp_dtype dtype)
     }
 }
 
+static size_t q8_scales_bytes(size_t count)
+{
+    return (count / Q8_BLOCK * sizeof(uint16_t) + 3) / 4 * 4;
+}
+
+size_t dtype_row_bytes(ratp_dtype dtype, size_t count)
+{
+    return dtype == RATP_Q8_0 ? (count + q8_scales_bytes(count) + 7) / 8 * 8
+                              : count * dtype_size(dtype);
+}
+
 const char *dtype_name(ratp_dtype dtype)
 {
     switch (dtype) {
@@ -24,6 +38,8 @@ const char *dtype_name(ratp_dtype dtype)
         return "float16";
     case RATP_BF16:
         return "bfloat16";
+    case RATP_Q8_0:
+        return "q8_0";
     default:
         return "unknown";
     }
@@ -83,6 +99,38 @@ static inline uint16_t float_to_bfloat(float value)
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+static void load_q8_row(const int8_t *from, size_t count, float *restrict to)
+{
+    for (size_t block = 0; block < count / Q8_BLOCK; block++) {
+        uint16_t half;
+        memcpy(&half, from + count + block * sizeof half, sizeof half);
+        float scale = half_to_float(half);
+        for (size_t i = block * Q8_BLOCK; i < (block + 1) * Q8_BLOCK; i++)
+            to[i] = scale * (float)from[i];
+    }
+}
+
+static void store_q8_row(int8_t *to, size_t count, const float *restrict from)
+{
+    memset(to + count, 0, q8_scales_bytes(count));
+    for (size_t block = 0; block < count / Q8_BLOCK; block++) {
+        const float *x = from + block * Q8_BLOCK;
+        float most = 0;
+        for (size_t i = 0; i < Q8_BLOCK; i++)
+            most = fmaxf(most, fabsf(x[i]));
+        uint16_t half = float_to_half(most / Q8_MOST);
+        memcpy(to + count + block * sizeof half, &half, sizeof half);
+        float scale = half_to_float(half);
+        float inverse = scale > 0 ? 1 / scale : 0;
+        for (size_t i = 0; i < Q8_BLOCK; i++) {
+            /* NaN fails both comparisons, and becomes the least number. */
+            float q = rintf(x[i] * inverse);
+            q = q > -Q8_MOST ? q : -Q8_MOST;
+            to[block * Q8_BLOCK + i] = (int8_t)(q < Q8_MOST ? q : Q8_MOST);
+        }
+    }
+}
+
 void dtype_load_row(const void *from, ratp_dtype dtype, size_t count, float *restrict to)
 {
     const uint16_t *words = from;
@@ -94,6 +142,9 @@ void dtype_load_row(const void *from, ratp_dtype dtype, size_t count, float *res
     case RATP_BF16:
         for (size_t i = 0; i < count; i++)
             to[i] = bfloat_to_float(words[i]);
+        break;
+    case RATP_Q8_0:
+        load_q8_row(from, count, to);
         break;
     default:
         memcpy(to, from, count * sizeof *to);
@@ -112,6 +163,9 @@ void dtype_store_row(void *to, ratp_dtype dtype, size_t count, const float *rest
     case RATP_BF16:
         for (size_t i = 0; i < count; i++)
             words[i] = float_to_bfloat(from[i]);
+        break;
+    case RATP_Q8_0:
+        store_q8_row(to, count, from);
         break;
     default:
         memcpy(to, from, count * sizeof *from);

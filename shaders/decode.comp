@@ -144,7 +144,7 @@ void attend_keys(Run run, uint first, View view, Segment segment, uint view_inde
         [[unroll]] for (uint b = 0; b < K_BLOCKS; b++) {
             uint c = block_channel(b, lane);
             vec4 x, y;
-            load8(k, K_TYPE, c < HEAD_SIZE ? c : 0, x, y);
+            load_row8(k, K_TYPE, HEAD_SIZE, c < HEAD_SIZE ? c : 0, x, y);
             [[unroll]] for (uint h = 0; h < HEADS; h++) {
                 uint q = (h * K_BLOCKS + b) * 2;
                 score[j * HEADS + h] += dot(query[q], x) + dot(query[q + 1], y);
@@ -177,7 +177,7 @@ void attend_keys(Run run, uint first, View view, Segment segment, uint view_inde
         [[unroll]] for (uint b = 0; b < V_BLOCKS; b++) {
             uint c = block_channel(b, lane);
             vec4 x, y;
-            load8(v, V_TYPE, c < VALUE_SIZE ? c : 0, x, y);
+            load_row8(v, V_TYPE, VALUE_SIZE, c < VALUE_SIZE ? c : 0, x, y);
             [[unroll]] for (uint h = 0; h < HEADS; h++) {
                 float weight = score[j * HEADS + h];
                 // What a hidden key holds may be no number.

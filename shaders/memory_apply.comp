@@ -16,6 +16,7 @@ layout(constant_id = 17) const uint TARGETS = 7;
 const uint TO_LINE = 1;
 const uint TO_RING = 2;
 const uint TO_KEPT = 4;
+const uint TO_RAW = 8; // to float32 rows alone, from which quantize.comp goes on
 
 // Where tokens are written: the slots of a run of pages, one after the other.
 struct Line {
@@ -113,6 +114,12 @@ void main()
     Line ring = line_of(view.ring_page0, view.line_pages != 0 ? 0 : view.ring_pages, offset,
                         max(view.ring_slots, 1));
     Line kept = line_of(view.kept_page0, view.kept_pages, offset, 0);
+    Line raw = line_of(0, 0, 0, 0);
+    if ((TARGETS & TO_RAW) != 0) {
+        uvec2 at = plus(plus(push.raw, view.row0 + from, K_SLOT), place.head0 * K_HEAD);
+        raw.k = plus(at, place.k.x * 4);
+        raw.v = plus(at, (HEAD_SIZE + place.v.x) * 4);
+    }
     Inputs x = inputs_at(place, view.row0 + from);
     Quad row[UNITS];
     vec4 coarse[SPAN];
@@ -153,6 +160,8 @@ void main()
                     write_next(all, place, row);
                 if (to_ring)
                     write_next(ring, place, row);
+                if ((TARGETS & TO_RAW) != 0)
+                    write_next(raw, place, row);
                 i++;
             } while (i < end);
 

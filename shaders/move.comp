@@ -55,8 +55,8 @@ uvec2 slot_at(Place place, uint n, bool k, uint slot_stride)
 
 void main()
 {
-    uint k_words = HEAD_SIZE * element_bytes(K_TYPE) / 4;
-    uint v_words = VALUE_SIZE * element_bytes(V_TYPE) / 4;
+    uint k_words = row_bytes(K_TYPE, HEAD_SIZE) / 4;
+    uint v_words = row_bytes(V_TYPE, VALUE_SIZE) / 4;
     uint index = gl_GlobalInvocationID.x;
     bool k = index < KV_HEADS * k_words;
     index -= k ? 0 : KV_HEADS * k_words;

@@ -75,7 +75,7 @@ void load_block(uint block0, uint end, uint chunk, uint channels, uint type, boo
         vec4 x = vec4(0);
         if (block0 + key < end && c < channels) {
             uvec2 row = values ? key_rows_at[key].zw : key_rows_at[key].xy;
-            x = vec4(load2(row, type, c), load2(row, type, c + 2));
+            x = load_row4(row, type, channels, c);
         }
         block[key * BLOCK_STRIDE + c4] = x;
     }

@@ -50,7 +50,7 @@ void main()
             [[unroll]] for (uint i = 0; i < 8; i += 2) {
                 vec2 q = vec2(query[c + i], query[c + i + 1]);
                 [[unroll]] for (uint j = 0; j < KEYS; j++)
-                    p[j] += dot(q, load2(key[j].k, K_TYPE, c + i));
+                    p[j] += dot(q, load_row2(key[j].k, K_TYPE, HEAD_SIZE, c + i));
             }
         }
         float before = maximum;
@@ -70,7 +70,7 @@ void main()
                 vec2 y = shrink * vec2(sum[c + i], sum[c + i + 1]);
                 [[unroll]] for (uint j = 0; j < KEYS; j++) {
                     bool hidden = MASK_TYPE != 0 && p[j] == 0;
-                    y += hidden ? vec2(0) : p[j] * load2(key[j].v, V_TYPE, c + i);
+                    y += hidden ? vec2(0) : p[j] * load_row2(key[j].v, V_TYPE, VALUE_SIZE, c + i);
                 }
                 sum[c + i] = y.x;
                 sum[c + i + 1] = y.y;

@@ -67,7 +67,7 @@ void score_keys()
         [[unroll]] for (uint r = 0; r < LANE_ROWS; r++)
             q[r] = vec2(query[c * LANE_ROWS + r], query[(c + 1) * LANE_ROWS + r]);
         [[unroll]] for (uint j = 0; j < KEYS; j++) {
-            vec2 k = load2(at[j], K_TYPE, c);
+            vec2 k = load_row2(at[j], K_TYPE, HEAD_SIZE, c);
             [[unroll]] for (uint r = 0; r < LANE_ROWS; r++) {
                 uint n = j * LANE_ROWS + r;
                 dots[n] = fma(q[r].y, k.y, fma(q[r].x, k.x, dots[n]));
@@ -89,7 +89,7 @@ void add_values(float shrink[LANE_ROWS])
         [[unroll]] for (uint r = 0; r < LANE_ROWS; r++)
             y[r] = shrink[r] * vec2(sum[c * LANE_ROWS + r], sum[(c + 1) * LANE_ROWS + r]);
         [[unroll]] for (uint j = 0; j < KEYS; j++) {
-            vec2 v = load2(at[j], V_TYPE, c);
+            vec2 v = load_row2(at[j], V_TYPE, VALUE_SIZE, c);
             [[unroll]] for (uint r = 0; r < LANE_ROWS; r++) {
                 float p = weight[j * LANE_ROWS + r];
                 bool hidden = MASK_TYPE != 0 && p == 0;

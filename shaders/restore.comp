@@ -33,8 +33,11 @@ void main()
     vec2 size = turn.cosine * turn.cosine + turn.sine * turn.sine;
     turn.cosine /= size;
     turn.sine /= -size;
-    vec2 k = load2_turned(plus(push.k, head, K_HEAD), K_TYPE, c, turn);
-    vec2 v = load2(plus(push.v, head, V_HEAD), V_TYPE, c);
+    uvec2 row = plus(push.k, head, K_HEAD);
+    vec2 k = load_row2(row, K_TYPE, HEAD_SIZE, c);
+    if (turn.turns)
+        k = turned(k, turn.partner == c ? k.yx : load_row2(row, K_TYPE, HEAD_SIZE, turn.partner), turn);
+    vec2 v = load_row2(plus(push.v, head, V_HEAD), V_TYPE, HEAD_SIZE, c);
     uvec2 state = plus(push.state, head, 2 * HEAD_SIZE * 4);
     store2(state, F32, c, k);
     store2(plus(state, HEAD_SIZE * 4), F32, c, v);

@@ -79,7 +79,8 @@ static ratp_status run(struct backend *b, const struct scene *made, uint8_t *ima
         fail(err, status, "no host memory for the plan");
         goto error;
     }
-    uint64_t scratch_size = p.carries_size + p.partials_size + 512;
+    uint64_t raw_size = scene.rows * shape_raw_bytes(&scene.shape);
+    uint64_t scratch_size = p.carries_size + p.partials_size + raw_size + 1024;
     status = b->ops->mem_alloc(b, p.lists_size + 16, MEM_UPLOAD, "lists", &lists, err);
     if (!status)
         status = b->ops->mem_alloc(b, scratch_size, MEM_DEVICE, "scratch", &scratch, err);
@@ -92,6 +93,7 @@ static ratp_status run(struct backend *b, const struct scene *made, uint8_t *ima
     p.plan.params = &lists;
     p.plan.carry_address = scratch.address;
     p.plan.partial_address = scratch.address + (p.carries_size + 255) / 256 * 256;
+    p.plan.raw_address = p.plan.partial_address + (p.partials_size + 255) / 256 * 256;
     status = record(b, stream, &scene, &p, arena.address, err);
     if (status) {
         b->ops->stream_drop(b, stream);
@@ -130,13 +132,16 @@ static void failed(struct comparison *c, const char *format, ...)
 
 static double bound_of(ratp_dtype dtype)
 {
-    return dtype == RATP_F32 ? 2e-5 : dtype == RATP_F16 ? 1e-3 : 8e-3;
+    return dtype == RATP_F32 ? 2e-5 : dtype == RATP_F16 ? 1e-3 : dtype == RATP_BF16 ? 8e-3 : 1e-2;
 }
 
 static double worst_bound(double a, double b)
 {
     return a > b ? a : b;
 }
+
+/* The most channels that are compared at once: all of a layer's memory state. */
+enum { MOST_CHANNELS = 8192 };
 
 /* Sums of squares of a row set; NaN that stands on one side only is infinite. */
 struct norm {
@@ -146,11 +151,12 @@ struct norm {
 static void norm_add(struct norm *n, struct comparison *c, uint64_t at, ratp_dtype dtype,
                      uint32_t channels)
 {
-    size_t bytes = dtype_size(dtype);
-    memset(c->seen + at, 1, bytes * channels);
+    static float row_a[MOST_CHANNELS], row_b[MOST_CHANNELS];
+    memset(c->seen + at, 1, dtype_row_bytes(dtype, channels));
+    dtype_load_row(c->a + at, dtype, channels, row_a);
+    dtype_load_row(c->b + at, dtype, channels, row_b);
     for (uint32_t i = 0; i < channels; i++) {
-        double a = (double)dtype_load(c->a + at + i * bytes, dtype);
-        double b = (double)dtype_load(c->b + at + i * bytes, dtype);
+        double a = (double)row_a[i], b = (double)row_b[i];
         if (isnan(a) && isnan(b))
             continue;
         if (isnan(a) || isnan(b))

@@ -225,8 +225,9 @@ bool scene_plan(struct scene *s, const struct work_limits *limits, uint64_t base
     for (uint32_t i = 0; i < s->pages; i++) {
         struct gpu_page *page = add(p, &p->plan.pages, sizeof *page);
         page->k = address(base + s->page[i]);
-        page->v = address(base + s->page[i] + (uint64_t)s->shape.head_size *
-                          dtype_size(s->shape.k_dtype) * s->shape.kv_heads * s->shape.page_slots);
+        page->v = address(base + s->page[i] +
+                          dtype_row_bytes(s->shape.k_dtype, s->shape.head_size) *
+                              s->shape.kv_heads * s->shape.page_slots);
     }
     struct plan_list offsets = {0};
     for (uint32_t l = 0; l <= s->layer; l++)

@@ -24,6 +24,14 @@ static ratp_dtype pick_dtype(struct random *r, ratp_dtype wanted)
     return (ratp_dtype)PICK(r, (uint32_t)wanted, RATP_F32, RATP_F16, RATP_BF16);
 }
 
+/* Of K or V in the cache: 8-bit blocks too, where whole ones make a row. */
+static ratp_dtype pick_cache_dtype(struct random *r, ratp_dtype wanted, uint32_t channels)
+{
+    ratp_dtype plain = pick_dtype(r, wanted == RATP_Q8_0 ? 0 : wanted);
+    bool blocks = wanted == RATP_Q8_0 || (!wanted && random_chance(r, 20));
+    return blocks && channels % 32 == 0 ? RATP_Q8_0 : plain;
+}
+
 /* Space in the arena. */
 static uint64_t take(struct scene *s, uint64_t size)
 {
@@ -76,9 +84,10 @@ static void make_shape(struct scene *s)
                             : value_size;
     shape->scale = random_chance(r, 80) ? 1 / sqrtf((float)shape->head_size) : 0.125f;
     shape->softcap = random_chance(r, 25) && !only->plain ? 5 : 0;
-    shape->k_dtype = pick_dtype(r, only->cache_dtype);
-    ratp_dtype v_dtype = pick_dtype(r, only->cache_dtype);
-    shape->v_dtype = random_chance(r, 80) ? shape->k_dtype : v_dtype;
+    shape->k_dtype = pick_cache_dtype(r, only->cache_dtype, s->external ? 1 : shape->head_size);
+    shape->v_dtype = pick_cache_dtype(r, only->cache_dtype, s->external ? 1 : shape->value_size);
+    if (random_chance(r, 80) && (shape->k_dtype != RATP_Q8_0 || shape->value_size % 32 == 0))
+        shape->v_dtype = shape->k_dtype;
     shape->page_slots = PICK(r, only->page_slots, 8, 16, 24, 64, 128);
     s->layers = random_in(r, 1, 3);
     s->layer = random_in(r, 0, s->layers - 1);
@@ -95,8 +104,8 @@ static void make_shape(struct scene *s)
 static void make_strides(struct scene *s, uint32_t slots)
 {
     struct layer_shape *shape = &s->shape;
-    uint32_t k_row = shape->head_size * (uint32_t)dtype_size(shape->k_dtype);
-    uint32_t v_row = shape->value_size * (uint32_t)dtype_size(shape->v_dtype);
+    uint32_t k_row = (uint32_t)dtype_row_bytes(shape->k_dtype, shape->head_size);
+    uint32_t v_row = (uint32_t)dtype_row_bytes(shape->v_dtype, shape->value_size);
     shape->page_slots = slots;
     shape->k_slot = s->slot_major ? k_row * shape->kv_heads : k_row;
     shape->v_slot = s->slot_major ? v_row * shape->kv_heads : v_row;
@@ -226,7 +235,7 @@ uint64_t scene_slot(const struct scene *s, struct scene_run run, uint32_t slot, 
     uint64_t at = s->page[page] + (s->page_layered[page] ? s->layer * s->layer_bytes : 0);
     if (!value)
         return at + (uint64_t)within * shape->k_slot + (uint64_t)kv_head * shape->k_head;
-    uint64_t k_bytes = (uint64_t)shape->head_size * dtype_size(shape->k_dtype) * shape->kv_heads *
+    uint64_t k_bytes = dtype_row_bytes(shape->k_dtype, shape->head_size) * shape->kv_heads *
                        shape->page_slots;
     return at + k_bytes + (uint64_t)within * shape->v_slot + (uint64_t)kv_head * shape->v_head;
 }
@@ -321,11 +330,14 @@ static void fill_mask(struct scene *s)
         }
 }
 
-static float rounded(ratp_dtype dtype, float value)
+/* Random numbers that a row of the cache can hold. */
+static void fill_row(struct random *r, ratp_dtype dtype, uint32_t channels, float *row)
 {
-    float stored;
-    dtype_store(&stored, dtype, value);
-    return dtype_load(&stored, dtype);
+    float stored[ROW];
+    for (uint32_t c = 0; c < channels; c++)
+        row[c] = random_normal(r);
+    dtype_store_row(stored, dtype, channels, row);
+    dtype_load_row(stored, dtype, channels, row);
 }
 
 /* Past tokens, and the new ones too where no memory operation makes them. */
@@ -343,10 +355,10 @@ static bool fill_cache(struct scene *s)
         q->v = malloc(end * v_row * sizeof *q->v);
         if (!q->k || !q->v)
             return false;
-        for (size_t n = 0; n < end * k_row; n++)
-            q->k[n] = rounded(shape->k_dtype, random_normal(r));
-        for (size_t n = 0; n < end * v_row; n++)
-            q->v[n] = rounded(shape->v_dtype, random_normal(r));
+        for (size_t n = 0; n < end * k_row; n += shape->head_size)
+            fill_row(r, shape->k_dtype, shape->head_size, q->k + n);
+        for (size_t n = 0; n < end * v_row; n += shape->value_size)
+            fill_row(r, shape->v_dtype, shape->value_size, q->v + n);
         for (uint32_t p = 0; p < filled; p++)
             scene_put(s, s->image, q, p, p >= q->pos0, q->k + p * k_row, q->v + p * v_row);
         if (!shape->memory)

@@ -1,5 +1,7 @@
 #include "cache.h"
 
+#include "../dtype.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,14 +58,17 @@ static ratp_status check_geometry(const struct ratp_geometry *g, const struct ra
     return status;
 }
 
-static ratp_status cache_dtype(const char *name, ratp_dtype dtype, ratp_dtype *out,
-                               struct error *err)
+static ratp_status cache_dtype(const char *name, ratp_dtype dtype, const char *size_name,
+                               uint32_t size, ratp_dtype *out, struct error *err)
 {
     *out = dtype == RATP_DTYPE_DEFAULT ? RATP_F16 : dtype;
-    if (*out < RATP_F32 || *out > RATP_BF16)
+    if (*out < RATP_F32 || *out > RATP_Q8_0)
         return fail(err, RATP_INVALID_ARGUMENT,
-                    "%s is %d, known are %d (float32), %d (float16) and %d (bfloat16)", name,
-                    (int)dtype, RATP_F32, RATP_F16, RATP_BF16);
+                    "%s is %d, known are %d (float32), %d (float16), %d (bfloat16) and %d (q8_0)",
+                    name, (int)dtype, RATP_F32, RATP_F16, RATP_BF16, RATP_Q8_0);
+    if (*out == RATP_Q8_0 && size % 32)
+        return fail(err, RATP_UNSUPPORTED,
+                    "%s is q8_0 and %s is %u: q8_0 needs a multiple of 32", name, size_name, size);
     return RATP_OK;
 }
 
@@ -77,8 +82,8 @@ static void fill_shape(struct layer_shape *s, const struct ratp_geometry *g, uin
     s->softcap = g->softcap;
     s->memory = g->memory != 0;
     s->page_slots = page_slots;
-    s->k_slot = s->head_size * (s->k_dtype == RATP_F32 ? 4 : 2);
-    s->v_slot = s->value_size * (s->v_dtype == RATP_F32 ? 4 : 2);
+    s->k_slot = (uint32_t)dtype_row_bytes(s->k_dtype, s->head_size);
+    s->v_slot = (uint32_t)dtype_row_bytes(s->v_dtype, s->value_size);
     s->k_head = s->v_head = (s->k_slot + s->v_slot) * page_slots;
 }
 
@@ -156,9 +161,12 @@ ratp_status cache_open(ratp_device *device, const struct ratp_geometry *g,
     /* Shaders add a layer's offset to an address as 32 bits. */
     cache->block_bytes = info.max_allocation < UINT32_MAX ? info.max_allocation : UINT32_MAX;
     cache->slabs = g->layers * g->kv_heads;
-    status = cache_dtype("k_dtype", params->k_dtype, &cache->shape.k_dtype, err);
+    status = cache_dtype("k_dtype", params->k_dtype, "geometry.head_size", g->head_size,
+                         &cache->shape.k_dtype, err);
     if (!status)
-        status = cache_dtype("v_dtype", params->v_dtype, &cache->shape.v_dtype, err);
+        status = cache_dtype("v_dtype", params->v_dtype, "geometry.value_size",
+                             g->value_size ? g->value_size : g->head_size, &cache->shape.v_dtype,
+                             err);
     if (status)
         goto error;
     fill_shape(&cache->shape, g, page_slots);
@@ -190,6 +198,21 @@ ratp_status cache_close(ratp_cache *cache, struct error *err)
     atomic_fetch_sub(&cache->device->object.children, 1);
     destroy(cache);
     return RATP_OK;
+}
+
+ratp_status cache_enter(ratp_cache *cache, struct error *err)
+{
+    if (atomic_exchange_explicit(&cache->busy, true, memory_order_acquire))
+        return fail(err, RATP_WRONG_STATE,
+                    "another thread is inside a call on this cache, or on a sequence or step of "
+                    "it; let one thread at a time use a cache");
+    return RATP_OK;
+}
+
+ratp_status cache_leave(ratp_cache *cache, ratp_status status)
+{
+    atomic_store_explicit(&cache->busy, false, memory_order_release);
+    return status;
 }
 
 void cache_describe(const ratp_cache *cache, struct ratp_cache_stats *out)

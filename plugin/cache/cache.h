@@ -106,6 +106,7 @@ struct ratp_cache {
     uint64_t steps;        /* steps that ever were */
     ratp_seq *first_seq;
     ratp_step *step; /* the open one */
+    atomic_bool busy; /* a call is inside: see cache_enter */
 };
 
 struct seq_store {
@@ -135,6 +136,12 @@ ratp_status cache_open(ratp_device *device, const struct ratp_geometry *geometry
                        const struct ratp_cache_params *params, ratp_cache **out,
                        struct error *err);
 ratp_status cache_close(ratp_cache *cache, struct error *err);
+/* Around every call on the cache and what was made from it. RATP_WRONG_STATE while
+ * another thread is inside, so that a host that breaks the rule is told so, instead
+ * of finding its sequences mixed up. */
+ratp_status cache_enter(ratp_cache *cache, struct error *err);
+/* Returns `status`. */
+ratp_status cache_leave(ratp_cache *cache, ratp_status status);
 void cache_describe(const ratp_cache *cache, struct ratp_cache_stats *out);
 
 /* ---- sequence.c ---------------------------------------------------------- */

@@ -158,7 +158,7 @@ static void add_views(ratp_step *step, struct blob *blob, uint32_t index)
     }
 }
 
-/* Work memory: line pages, then carries, then partials. */
+/* Work memory: line pages, then raw rows, carries and partials. */
 static ratp_status place_scratch(ratp_step *step, struct blob *blob, struct error *err)
 {
     ratp_cache *cache = step->cache;
@@ -168,7 +168,10 @@ static ratp_status place_scratch(ratp_step *step, struct blob *blob, struct erro
     for (uint32_t i = 0; i < step->count; i++)
         lines += line_pages(cache, &step->parts[i]);
     uint64_t line_bytes = (uint64_t)shape->kv_heads * cache->slab_bytes;
-    uint64_t carry_at = lines * line_bytes;
+    uint64_t raw_at = lines * line_bytes;
+    uint64_t carry_at = raw_at;
+    if (shape_is_quantized(shape))
+        carry_at += step->rows * shape_raw_bytes(shape);
     uint64_t partial_at = carry_at + (uint64_t)step->plan.carries * shape->kv_heads * 3 *
                                          shape->head_size * sizeof(float);
     uint64_t size = partial_at + (uint64_t)step->plan.partials * shape->query_heads *
@@ -182,6 +185,7 @@ static ratp_status place_scratch(ratp_step *step, struct blob *blob, struct erro
         cache->scratch = grown;
     }
     uint64_t base = cache->scratch.address;
+    step->plan.raw_address = base + raw_at;
     step->plan.carry_address = base + carry_at;
     step->plan.partial_address = base + partial_at;
 

@@ -68,9 +68,9 @@ static bool is_wide(const struct vk_caps *caps, const struct memory_args *args,
     return caps->software && caps->int64 && form->span % 2 == 0 && bits % 8 == 0;
 }
 
-/* Where the views of a class write. The first three are as in memory_apply.comp;
+/* Where the views of a class write. The first four are as in memory_apply.comp;
  * a view that has a line and a ring fills the ring from the line. */
-enum { TO_LINE = 1, TO_RING = 2, TO_KEPT = 4, FROM_LINE_TO_RING = 8 };
+enum { TO_LINE = 1, TO_RING = 2, TO_KEPT = 4, TO_RAW = 8, FROM_LINE_TO_RING = 16 };
 
 static uint32_t targets_of(const struct memory_args *args)
 {
@@ -129,6 +129,7 @@ void memory_kernel_init(struct memory_kernel *k, const struct memory_args *args,
         .f = args->f.address,
         .carry = args->plan->carry_address,
         .rope_table = shape->rope_table,
+        .raw = args->plan->raw_address,
         .k_token = args->k.token_stride,
         .k_head = args->k.head_stride,
         .v_token = args->v.token_stride,
@@ -165,8 +166,9 @@ static ratp_status scan(struct stream *s, const struct memory_args *args,
     return status;
 }
 
-ratp_status kernels_memory(struct backend *b, struct stream *s, const struct memory_args *args,
-                           struct error *err)
+/* All tokens to the targets. */
+static ratp_status apply(struct backend *b, struct stream *s, const struct memory_args *args,
+                         uint32_t targets, struct error *err)
 {
     const struct layer_shape *shape = args->shape;
     const struct plan *plan = args->plan;
@@ -175,9 +177,6 @@ ratp_status kernels_memory(struct backend *b, struct stream *s, const struct mem
     bool wide = is_wide(caps, args, &form);
     uint32_t slices = 1;
 
-    if (shape->memory && shape->head_size != shape->value_size)
-        return fail(err, RATP_INTERNAL, "memory with head_size %u and value_size %u",
-                    shape->head_size, shape->value_size);
     if (shape->memory && plan->locals.count > 0) {
         ratp_status scanned = scan(s, args, &form, wide, err);
         if (scanned)
@@ -187,14 +186,42 @@ ratp_status kernels_memory(struct backend *b, struct stream *s, const struct mem
         slices = groups_of(plan->rows, plan->chunks.count * COPY_TOKENS);
         slices = slices < COPY_MAX_SLICES ? slices : COPY_MAX_SLICES;
     }
-    uint32_t targets = targets_of(args);
-    struct memory_kernel apply;
-    memory_kernel_init(&apply, args, &apply_shaders[wide], &form,
-                       targets & (TO_LINE | TO_RING | TO_KEPT));
-    ratp_status status = items_dispatch(s, &apply.items, plan->chunks, sizeof(struct gpu_chunk),
+    struct memory_kernel k;
+    memory_kernel_init(&k, args, &apply_shaders[wide], &form,
+                       targets & (TO_LINE | TO_RING | TO_KEPT | TO_RAW));
+    ratp_status status = items_dispatch(s, &k.items, plan->chunks, sizeof(struct gpu_chunk),
                                         form.groups, slices, err);
     if (status || !(targets & FROM_LINE_TO_RING))
         return status;
     vk_barrier(kernel_stream(s));
     return memory_fill_rings(s, args, &form, err);
+}
+
+/* The shape of the raw rows, as if they were slots of one endless page. */
+static struct layer_shape raw_shape(const struct layer_shape *shape)
+{
+    struct layer_shape raw = *shape;
+    raw.k_dtype = raw.v_dtype = RATP_F32;
+    raw.k_slot = raw.v_slot = (uint32_t)shape_raw_bytes(shape);
+    raw.k_head = raw.v_head = raw.k_slot / shape->kv_heads;
+    return raw;
+}
+
+ratp_status kernels_memory(struct backend *b, struct stream *s, const struct memory_args *args,
+                           struct error *err)
+{
+    const struct layer_shape *shape = args->shape;
+    if (shape->memory && shape->head_size != shape->value_size)
+        return fail(err, RATP_INTERNAL, "memory with head_size %u and value_size %u",
+                    shape->head_size, shape->value_size);
+    if (!shape_is_quantized(shape))
+        return apply(b, s, args, targets_of(args), err);
+    struct layer_shape raw = raw_shape(shape);
+    struct memory_args to_raw = *args;
+    to_raw.shape = &raw;
+    ratp_status status = apply(b, s, &to_raw, TO_RAW, err);
+    if (status)
+        return status;
+    vk_barrier(kernel_stream(s));
+    return memory_quantize(b, s, args, err);
 }

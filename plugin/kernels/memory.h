@@ -11,7 +11,7 @@ struct memory_push {
     uint64_t plan;
     uint32_t pages, views, items;
     uint32_t page_slots;
-    uint64_t k, v, f, carry, rope_table;
+    uint64_t k, v, f, carry, rope_table, raw;
     uint32_t k_token, k_head, v_token, v_head, f_token, f_head;
     uint32_t slab, state_offset;
 };
@@ -38,6 +38,10 @@ struct memory_form memory_form(const struct vk_caps *caps, const struct layer_sh
 void memory_kernel_init(struct memory_kernel *k, const struct memory_args *args,
                         const struct vk_shader *shader, const struct memory_form *form,
                         uint32_t own);
+
+/* Puts the raw rows where the views want them; after a barrier. */
+ratp_status memory_quantize(struct backend *b, struct stream *s, const struct memory_args *args,
+                            struct error *err);
 
 /* Copies to the rings what they keep of the views' lines; after a barrier. */
 ratp_status memory_fill_rings(struct stream *s, const struct memory_args *args,

@@ -14,8 +14,8 @@ static ratp_status copy_slots(struct stream *s, const struct memory_args *args,
                               struct plan_list list, uint32_t item_size, struct error *err)
 {
     const struct layer_shape *shape = args->shape;
-    uint32_t words = (uint32_t)(shape->head_size * dtype_size(shape->k_dtype) +
-                                shape->value_size * dtype_size(shape->v_dtype)) /
+    uint32_t words = (uint32_t)(dtype_row_bytes(shape->k_dtype, shape->head_size) +
+                                dtype_row_bytes(shape->v_dtype, shape->value_size)) /
                      4;
     struct memory_kernel k;
     memory_kernel_init(&k, args, &shader, form, from_line);

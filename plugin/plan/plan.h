@@ -35,6 +35,19 @@ struct layer_shape {
 
 enum { ROPE_FINE = 1024 };
 
+/* Whether new rows take a detour through plan->raw_address: of q8_0, a value
+ * depends on its neighbours. */
+static inline bool shape_is_quantized(const struct layer_shape *shape)
+{
+    return shape->k_dtype == RATP_Q8_0 || shape->v_dtype == RATP_Q8_0;
+}
+
+/* Bytes of a row there. */
+static inline uint64_t shape_raw_bytes(const struct layer_shape *shape)
+{
+    return (uint64_t)shape->kv_heads * (shape->head_size + shape->value_size) * sizeof(float);
+}
+
 struct gpu_address {
     uint32_t lo, hi;
 };
@@ -157,6 +170,8 @@ struct plan {
     /* Work memory of the step, shared by the layers. */
     uint64_t carry_address;   /* [carry][kv_head][3][head_size] float32: the product A of the
                                  chunk's gates, and its local K and V */
+    uint64_t raw_address;     /* [row][kv_head][head_size K, value_size V] float32, where
+                                 shape_is_quantized */
     uint64_t partial_address; /* [partial row][query head][value_size + 2] float32: the weighted
                                  sum of V, the running maximum, the sum of exponentials */
     uint32_t partials;        /* partial rows */

@@ -137,8 +137,8 @@ ratp_status reference_move(struct backend *b, struct stream *s, const struct mem
     ratp_status status = shape_check(shape, err);
     if (status)
         return status;
-    size_t k_bytes = shape->head_size * dtype_size(shape->k_dtype);
-    size_t v_bytes = shape->value_size * dtype_size(shape->v_dtype);
+    size_t k_bytes = dtype_row_bytes(shape->k_dtype, shape->head_size);
+    size_t v_bytes = dtype_row_bytes(shape->v_dtype, shape->value_size);
     const struct gpu_move *moves = list_at(args->plan, args->cls->moves);
     for (uint32_t i = 0; i < args->cls->moves.count; i++) {
         const struct gpu_move *move = &moves[i];

@@ -93,3 +93,12 @@ bool dtype_from_name(const char *option, const char *text, ratp_dtype *out,
         }
     return problem_set(problem, "%s: \"%.40s\" is not f16, bf16 or f32", option, text);
 }
+
+bool cache_dtype_from_name(const char *text, ratp_dtype *out, struct problem *problem)
+{
+    if (strcmp(text, "q8_0") == 0)
+        *out = RATP_Q8_0;
+    else if (!dtype_from_name("--cache-dtype", text, out, problem))
+        return problem_set(problem, "--cache-dtype: \"%.40s\" is not f16, bf16, f32 or q8_0", text);
+    return true;
+}

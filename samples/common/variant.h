@@ -18,5 +18,7 @@ bool retention_from_name(const char *text, ratp_retention *out, struct problem *
 /* What `option` says: "f16", "bf16" or "f32". */
 bool dtype_from_name(const char *option, const char *text, ratp_dtype *out,
                      struct problem *problem);
+/* What --cache-dtype says: one of these, or "q8_0". */
+bool cache_dtype_from_name(const char *text, ratp_dtype *out, struct problem *problem);
 
 #endif

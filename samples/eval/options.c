@@ -39,7 +39,7 @@ bool eval_options_parse(int argc, char **argv, struct eval_options *out, bool *d
         {"--resume", OPTION_TEXT, "FILE", &out->resume, 0, 0,
          "keep each finished row here, and do not measure it again"},
         {"--json", OPTION_TEXT, "FILE", &out->json, 0, 0, "write all numbers; - is stdout"},
-        {"--cache-dtype", OPTION_TEXT, "TYPE", &out->dtype, 0, 0, "f16 (the default), bf16 or f32"},
+        {"--cache-dtype", OPTION_TEXT, "TYPE", &out->dtype, 0, 0, "f16 (the default), bf16, f32 or q8_0"},
         {"--device", OPTION_TEXT, "NAME", &out->device, 0, 0,
          "part of its name, its number, software or reference (a GPU, or plain C)"},
         {"--quiet", OPTION_FLAG, NULL, &out->quiet, 0, 0, "no progress bar"},
@@ -60,5 +60,5 @@ bool eval_options_parse(int argc, char **argv, struct eval_options *out, bool *d
     *done = help || version;
     if (!*done && !out->folder)
         return problem_set(problem, "which models? give a folder; see --help");
-    return *done || dtype_from_name("--cache-dtype", out->dtype, &out->cache_dtype, problem);
+    return *done || cache_dtype_from_name(out->dtype, &out->cache_dtype, problem);
 }

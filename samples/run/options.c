@@ -57,7 +57,7 @@ bool run_options_parse(int argc, char **argv, struct run_options *out, bool *don
          "several variants, one after another; a table and their texts"},
         {"--retention", OPTION_TEXT, "MODE", &retention, 0, 0,
          "needed (the default): keep what the variant can attend; full: all"},
-        {"--cache-dtype", OPTION_TEXT, "TYPE", &dtype, 0, 0, "f16 (the default), bf16 or f32"},
+        {"--cache-dtype", OPTION_TEXT, "TYPE", &dtype, 0, 0, "f16 (the default), bf16, f32 or q8_0"},
         {"--device", OPTION_TEXT, "NAME", &out->device, 0, 0,
          "part of its name, its number, software or reference"},
         {"--chunk", OPTION_NUMBER, "N", &out->chunk, 1, 65536,
@@ -86,5 +86,5 @@ bool run_options_parse(int argc, char **argv, struct run_options *out, bool *don
     *done = help || version;
     return *done || (check(out, problem) &&
                      retention_from_name(retention, &out->retention, problem) &&
-                     dtype_from_name("--cache-dtype", dtype, &out->cache_dtype, problem));
+                     cache_dtype_from_name(dtype, &out->cache_dtype, problem));
 }

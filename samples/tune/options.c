@@ -60,7 +60,7 @@ bool tune_options_parse(int argc, char **argv, struct tune_options *out, bool *d
          "write the policy as JSON here, not to stdout"},
         {"--resume", OPTION_TEXT, "FILE", &out->resume, 0, 0,
          "keep each trial here, and do not measure it again"},
-        {"--cache-dtype", OPTION_TEXT, "TYPE", &out->dtype, 0, 0, "f16 (the default), bf16 or f32"},
+        {"--cache-dtype", OPTION_TEXT, "TYPE", &out->dtype, 0, 0, "f16 (the default), bf16, f32 or q8_0"},
         {"--device", OPTION_TEXT, "NAME", &out->device, 0, 0,
          "part of its name, its number, software or reference"},
         {"--quiet", OPTION_FLAG, NULL, &out->quiet, 0, 0, "no progress bar"},
@@ -80,5 +80,5 @@ bool tune_options_parse(int argc, char **argv, struct tune_options *out, bool *d
     }
     *done = help || version;
     return *done || (check(out, problem) &&
-                     dtype_from_name("--cache-dtype", out->dtype, &out->cache_dtype, problem));
+                     cache_dtype_from_name(out->dtype, &out->cache_dtype, problem));
 }

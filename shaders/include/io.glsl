@@ -15,10 +15,12 @@
 const uint F32 = 1;
 const uint F16 = 2;
 const uint BF16 = 3;
+const uint Q8_0 = 4; // only in a cache
 
 layout(buffer_reference, std430, buffer_reference_align = 4) buffer Words { uint at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) buffer Floats { float at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Words4 { uvec4 at; };
+layout(buffer_reference, std430, buffer_reference_align = 8) readonly buffer Words2 { uvec2 at; };
 
 uvec2 plus(uvec2 address, uint bytes)
 {
@@ -134,6 +136,41 @@ void store2(uvec2 row, uint type, uint c, vec2 x)
     }
 }
 
+// A row of `size` channels in q8_0: as many bytes, then a float16 scale for each
+// 32 of them, in whole words; its length is a multiple of 8.
+uint row_bytes(uint type, uint size)
+{
+    return type == Q8_0 ? (size + (size + 63) / 64 * 4 + 7) & ~7u : size * element_bytes(type);
+}
+
+float load_scale(uvec2 row, uint size, uint c)
+{
+    vec2 both = unpack_f16(Words(plus(row, size + (c >> 6) * 4)).at[0]);
+    return (c & 32) == 0 ? both.x : both.y;
+}
+
+vec4 unpack_q8(uint word)
+{
+    return vec4(ivec4(int(word << 24), int(word << 16), int(word << 8), int(word)) >> 24);
+}
+
+// Channels c and c + 1 of a row of the cache.
+vec2 load_row2(uvec2 row, uint type, uint size, uint c)
+{
+    if (type != Q8_0)
+        return load2(row, type, c);
+    vec4 x = unpack_q8(Words(plus(row, c & ~3u)).at[0]);
+    return load_scale(row, size, c) * ((c & 2) == 0 ? x.xy : x.zw);
+}
+
+// Channels c ... c + 3, c a multiple of 4.
+vec4 load_row4(uvec2 row, uint type, uint size, uint c)
+{
+    if (type != Q8_0)
+        return vec4(load2(row, type, c), load2(row, type, c + 2));
+    return load_scale(row, size, c) * unpack_q8(Words(plus(row, c)).at[0]);
+}
+
 #ifdef WIDE
 // A CPU loads and stores 64 bits of an invocation as fast as 32. The address must
 // be a multiple of 8.
@@ -144,6 +181,11 @@ uvec4 load_words4(uvec2 address)
 {
     u64vec2 pair = Longs(address).at;
     return uvec4(unpackUint2x32(pair.x), unpackUint2x32(pair.y));
+}
+
+uvec2 load_words2(uvec2 address)
+{
+    return unpackUint2x32(Long(address).at);
 }
 
 // The first four channels of a row.
@@ -165,7 +207,7 @@ void store4(uvec2 row, uint type, vec4 x)
     }
 }
 #else
-// Kernels whose load8 addresses are multiples of 16 set this to a constant that
+// Kernels whose load_row8 addresses are multiples of 16 set this to a constant that
 // says so: NVIDIA's GPUs load 16 bytes at once only then.
 #ifndef ALIGNED16
 #define ALIGNED16 false
@@ -179,12 +221,22 @@ uvec4 load_words4(uvec2 address)
         return Words4Aligned(address).at;
     return Words4(address).at;
 }
+
+uvec2 load_words2(uvec2 address)
+{
+    return Words2(address).at;
+}
 #endif
 
-// Channels c ... c + 7, c a multiple of 8.
-void load8(uvec2 row, uint type, uint c, out vec4 a, out vec4 b)
+// Channels c ... c + 7 of a row of the cache, c a multiple of 8.
+void load_row8(uvec2 row, uint type, uint size, uint c, out vec4 a, out vec4 b)
 {
-    if (type == F32) {
+    if (type == Q8_0) {
+        uvec2 w = load_words2(plus(row, c));
+        float scale = load_scale(row, size, c);
+        a = scale * unpack_q8(w.x);
+        b = scale * unpack_q8(w.y);
+    } else if (type == F32) {
         uvec2 from = plus(row, c * 4);
         a = uintBitsToFloat(load_words4(from));
         b = uintBitsToFloat(load_words4(plus(from, 16)));

@@ -36,6 +36,7 @@ layout(push_constant, std430) uniform Push {
     uint pages, views, items; // offsets of lists; items: chunks, scans or moves
     uint page_slots;
     uvec2 k, v, f, carry, rope_table;
+    uvec2 raw; // new rows in float32, [row][head][K, V], on their way to q8_0
     uint k_token, k_head, v_token, v_head, f_token, f_head; // strides
     uint slab; // the first head's number in the tables of offsets
     uint state_offset;

@@ -66,14 +66,18 @@ Turn rope_turn2(Rope rope, uint p, uint c)
     return turn;
 }
 
+vec2 turned(vec2 x, vec2 other, Turn turn)
+{
+    return x * turn.cosine + other * turn.sine;
+}
+
 // Channels c and c + 1 of a row, turned.
 vec2 load2_turned(uvec2 row, uint type, uint c, Turn turn)
 {
     vec2 x = load2(row, type, c);
     if (!turn.turns)
         return x;
-    vec2 other = turn.partner == c ? x.yx : load2(row, type, turn.partner);
-    return x * turn.cosine + other * turn.sine;
+    return turned(x, turn.partner == c ? x.yx : load2(row, type, turn.partner), turn);
 }
 
 // A quad is two pairs of channels whose rotary partners are all inside of it:

@@ -72,8 +72,8 @@ static void create_cache(struct world *w)
     if (chance(w, 15))
         p.budget = 1 + ((uint64_t)take(w, 0, 255) << take(w, 0, 9));
     p.page_slots = number(w, take(w, 0, 3) * 8);
-    p.k_dtype = (ratp_dtype)number(w, take(w, RATP_DTYPE_DEFAULT, RATP_BF16));
-    p.v_dtype = (ratp_dtype)number(w, take(w, RATP_DTYPE_DEFAULT, RATP_BF16));
+    p.k_dtype = (ratp_dtype)number(w, take(w, RATP_DTYPE_DEFAULT, RATP_Q8_0));
+    p.v_dtype = (ratp_dtype)number(w, take(w, RATP_DTYPE_DEFAULT, RATP_Q8_0));
     p.retention = (ratp_retention)number(w, take(w, RATP_RETAIN_FULL, RATP_RETAIN_NEEDED));
     void *params = put(w, &p, sizeof p);
     ratp_device *first = handle_of(w, device);

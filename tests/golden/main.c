@@ -48,6 +48,8 @@ static void report_json(struct tally *tally, const char *device, const char *nam
         cJSON_AddNumberToObject(item, "float32", e->out[RATP_F32]);
         cJSON_AddNumberToObject(item, "float16", e->out[RATP_F16]);
         cJSON_AddNumberToObject(item, "bfloat16", e->out[RATP_BF16]);
+        if (e->out[RATP_Q8_0] >= 0)
+            cJSON_AddNumberToObject(item, "q8_0", e->out[RATP_Q8_0]);
         if (e->lse[RATP_F32] >= 0)
             cJSON_AddNumberToObject(item, "lse", e->lse[RATP_F32]);
         if (e->state >= 0)
@@ -72,6 +74,7 @@ static void report_line(int width, const char *name, enum golden_status status,
         print_error(e->out[RATP_F32]);
         print_error(e->out[RATP_F16]);
         print_error(e->out[RATP_BF16]);
+        print_error(e->out[RATP_Q8_0]);
         print_error(e->lse[RATP_F32]);
         print_error(e->state);
         printf("  %4u\n", e->runs);
@@ -125,8 +128,8 @@ static bool check_device(const struct ratp_api *api, ratp_instance *instance, co
     }
     api->device_info(device.device, &info);
     if (!tally->json)
-        printf("%s\n  %-*s  %8s  %8s  %8s  %8s  %8s  %4s\n", info.name, width, "file", "float32",
-               "float16", "bfloat16", "lse", "state", "runs");
+        printf("%s\n  %-*s  %8s  %8s  %8s  %8s  %8s  %8s  %4s\n", info.name, width, "file",
+               "float32", "float16", "bfloat16", "q8_0", "lse", "state", "runs");
     for (int i = 0; i < count; i++)
         check_file(&device, info.name, folder, files[i]->d_name, width, tally);
     status = api->device_close(&device.device);
@@ -160,7 +163,7 @@ static void help(const struct option *options, size_t count)
     printf("ratplus-golden checks the library against golden vectors: files that hold the\n"
            "inputs of a layer and what must come out of it. Each is played as a prompt and\n"
            "decode steps, in chunks, and token by token; with everything kept and with only\n"
-           "what is needed; with caches of float32, float16 and bfloat16. The columns are the\n"
+           "what is needed; with caches of float32, float16, bfloat16 and q8_0. The columns are the\n"
            "worst relative errors |out - golden| / |golden|; the bounds are 2e-5, 1e-3 and\n"
            "8e-3 by the cache's type, and 2e-5 for the memory state.\n\n"
            "Usage: ratplus-golden FOLDER [options]\n\n");

@@ -320,7 +320,7 @@ static enum golden_status play_once(const struct golden_device *device,
                                     const struct golden_layer *layer, struct manner manner,
                                     struct golden_errors *errors, struct problem *problem)
 {
-    static const double bounds[] = {0, 2e-5, 1e-3, 8e-3};
+    static const double bounds[] = {0, 2e-5, 1e-3, 8e-3, 1e-2};
     double bound = bounds[manner.cache], *out = &errors->out[manner.cache];
     double *lse = &errors->lse[manner.cache];
     struct run r = {.device = device, .layer = layer, .manner = manner, .problem = problem};
@@ -354,9 +354,12 @@ enum golden_status golden_play(const struct golden_device *device, const struct 
     const uint32_t chunks[] = {0, layer->tokens, 33, 7, 1};
     memset(errors, 0, sizeof *errors);
     errors->state = -1;
-    for (ratp_dtype type = 0; type <= RATP_BF16; type++)
+    for (ratp_dtype type = 0; type <= RATP_Q8_0; type++)
         errors->lse[type] = layer->lse ? 0 : -1;
-    for (ratp_dtype cache = RATP_F32; cache <= RATP_BF16; cache++)
+    const ratp_dtype last = layer->head_size % 32 ? RATP_BF16 : RATP_Q8_0;
+    if (last < RATP_Q8_0)
+        errors->out[RATP_Q8_0] = -1;
+    for (ratp_dtype cache = RATP_F32; cache <= last; cache++)
         for (uint32_t retention = RATP_RETAIN_FULL; retention <= RATP_RETAIN_NEEDED; retention++)
             for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
                 if (cache != RATP_F32 && i > 0)

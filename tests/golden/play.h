@@ -13,7 +13,7 @@ struct golden_device {
 /* The worst error of all runs, by the cache's element type; see ratp_dtype.
  * Negative: the file has nothing to compare with. */
 struct golden_errors {
-    double out[4], lse[4];
+    double out[RATP_Q8_0 + 1], lse[RATP_Q8_0 + 1];
     double state; /* of the memory after the last token */
     uint32_t runs;
 };

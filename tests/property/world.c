@@ -80,13 +80,13 @@ static void draw(struct world *w)
     if (random_chance(r, 30))
         w->rope.scale = 4;
     g->rope = &w->rope;
-    static const ratp_dtype dtypes[] = {RATP_F32, RATP_F16, RATP_BF16};
+    static const ratp_dtype dtypes[] = {RATP_F32, RATP_F16, RATP_BF16, RATP_Q8_0};
     w->params = (struct ratp_cache_params){
         .struct_size = sizeof w->params,
         .geometry = g,
         .page_slots = random_in(r, 1, 8) * 8,
-        .k_dtype = dtypes[random_in(r, 0, 2)],
-        .v_dtype = dtypes[random_in(r, 0, 2)],
+        .k_dtype = dtypes[random_in(r, 0, g->head_size % 32 ? 2 : 3)],
+        .v_dtype = dtypes[random_in(r, 0, g->value_size % 32 ? 2 : 3)],
         .retention = (ratp_retention)random_in(r, 0, 1),
     };
     w->io_dtype = dtypes[random_chance(r, 50) ? 0 : random_in(r, 1, 2)];
@@ -497,7 +497,7 @@ void world_change(struct world *w)
 
 static double dtype_bound(ratp_dtype dtype)
 {
-    return dtype == RATP_F32 ? 2e-5 : dtype == RATP_F16 ? 1e-3 : 8e-3;
+    return dtype == RATP_F32 ? 2e-5 : dtype == RATP_F16 ? 1e-3 : dtype == RATP_BF16 ? 8e-3 : 1e-2;
 }
 
 static double distance(const float *got, const double *want, size_t count)

@@ -269,10 +269,17 @@ static void test_caches(void)
     REFUSE(device, ratp->cache_create(device, &params, &cache), RATP_INVALID_ARGUMENT,
            "page_slots is 9");
     params.page_slots = 0;
-    params.k_dtype = 4;
+    params.k_dtype = 5;
     REFUSE(device, ratp->cache_create(device, &params, &cache), RATP_INVALID_ARGUMENT,
-           "k_dtype is 4");
+           "k_dtype is 5");
+    params.k_dtype = RATP_Q8_0;
+    REFUSE(device, ratp->cache_create(device, &params, &cache), RATP_UNSUPPORTED,
+           "k_dtype is q8_0 and geometry.head_size is 16: q8_0 needs a multiple of 32");
     params.k_dtype = 0;
+    params.v_dtype = RATP_Q8_0;
+    REFUSE(device, ratp->cache_create(device, &params, &cache), RATP_UNSUPPORTED,
+           "v_dtype is q8_0 and geometry.value_size is 16");
+    params.v_dtype = 0;
     params.retention = 2;
     REFUSE(device, ratp->cache_create(device, &params, &cache), RATP_INVALID_ARGUMENT,
            "retention is 2");

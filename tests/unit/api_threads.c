@@ -3,6 +3,7 @@
 #include "api_host.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 enum { THREADS = 4, ROUNDS = 6, QUERIES = 3, KEYS = 40, COUNT = KEYS * QUERY_HEADS * HEAD_SIZE };
@@ -111,10 +112,72 @@ static void test_threads(void)
     free(workers);
 }
 
+/* Two threads on one cache: the one that comes second is told so, and what the
+ * first does is not disturbed. */
+struct intruder {
+    pthread_t thread;
+    ratp_cache *cache;
+    atomic_bool done;
+    uint32_t refused, others;
+};
+
+static void *intrude(void *argument)
+{
+    struct intruder *w = argument;
+    while (!atomic_load(&w->done)) {
+        struct ratp_cache_stats stats = {.struct_size = sizeof stats};
+        ratp_status status = ratp->cache_stats(w->cache, &stats);
+        w->refused += status == RATP_WRONG_STATE;
+        w->others += status != RATP_WRONG_STATE && status != RATP_OK;
+    }
+    return NULL;
+}
+
+/* True: the call was refused because of the other thread; try again. */
+static bool refused(ratp_status status, const void *object)
+{
+    char text[200];
+    ratp->last_error(object, text, sizeof text);
+    if (status == RATP_WRONG_STATE && strncmp(text, "another thread is inside", 24) == 0)
+        return true;
+    CHECK_EQUAL(status, RATP_OK);
+    return false;
+}
+
+static void test_intruder(void)
+{
+    struct intruder w = {.cache = host_cache()};
+    ratp_seq *seq = host_seq(w.cache);
+    struct ratp_attend_io io = host_io();
+    uint32_t tokens = MAX_ROWS, rounds = 0;
+    CHECK_EQUAL(pthread_create(&w.thread, NULL, intrude, &w), 0);
+    for (; rounds < 12; rounds++) {
+        struct ratp_step_params params = {sizeof params, 1, &seq, &tokens};
+        ratp_step *step = NULL;
+        while (refused(ratp->step_begin(w.cache, &params, &step), w.cache))
+            ;
+        for (uint32_t layer = 0; layer < LAYERS && step; layer++)
+            while (refused(ratp->step_attend(step, layer, &io), step))
+                ;
+        while (refused(ratp->step_commit(&step), step))
+            ;
+    }
+    atomic_store(&w.done, true);
+    CHECK_EQUAL(pthread_join(w.thread, NULL), 0);
+    CHECK(w.refused > 0);
+    CHECK_EQUAL(w.others, 0);
+    struct ratp_seq_stats stats = {.struct_size = sizeof stats};
+    CHECK_EQUAL(ratp->seq_stats(seq, &stats), RATP_OK);
+    CHECK_EQUAL(stats.length, rounds * MAX_ROWS);
+    CHECK_EQUAL(ratp->seq_destroy(&seq), RATP_OK);
+    CHECK_EQUAL(ratp->cache_destroy(&w.cache), RATP_OK);
+}
+
 int main(int argc, char **argv)
 {
     host_open(argc, argv);
     RUN(test_threads);
+    RUN(test_intruder);
     host_close();
     return check_result();
 }

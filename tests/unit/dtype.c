@@ -93,11 +93,38 @@ static void test_rows(void)
     CHECK_EQUAL(dtype_size(99), 0);
 }
 
+static void test_blocks(void)
+{
+    enum { COUNT = 96 };
+    float values[COUNT], back[COUNT];
+    uint64_t row[(COUNT + 8) / sizeof(uint64_t)]; /* 3 scales */
+    CHECK_EQUAL(dtype_row_bytes(RATP_Q8_0, COUNT), sizeof row);
+    CHECK_EQUAL(dtype_row_bytes(RATP_Q8_0, 32), 40);
+    CHECK_EQUAL(dtype_row_bytes(RATP_Q8_0, 128), 136);
+    CHECK_EQUAL(dtype_row_bytes(RATP_F16, 40), 80);
+    CHECK_EQUAL(dtype_size(RATP_Q8_0), 0);
+    for (int i = 0; i < COUNT; i++)
+        values[i] = (float)((i * 37) % 65 - 32) * (i < 32 ? 1.0f : i < 64 ? 1e-4f : 0);
+    dtype_store_row(row, RATP_Q8_0, COUNT, values);
+    dtype_load_row(row, RATP_Q8_0, COUNT, back);
+    for (int i = 0; i < COUNT; i++) {
+        /* Half a step of the block, and the rounding of its scale. */
+        float step = i < 32 ? 32.0f / 127 : i < 64 ? 32e-4f / 127 : 0;
+        CHECK(fabsf(back[i] - values[i]) <= 0.52f * step + 0.0005f * fabsf(values[i]));
+    }
+    /* A number that is none spoils its block and no other. */
+    values[0] = INFINITY;
+    dtype_store_row(row, RATP_Q8_0, COUNT, values);
+    dtype_load_row(row, RATP_Q8_0, COUNT, back);
+    CHECK(!isfinite(back[0]) && isfinite(back[32]) && back[64] == 0);
+}
+
 int main(void)
 {
     RUN(test_half);
     RUN(test_bfloat);
     RUN(test_overflow);
     RUN(test_rows);
+    RUN(test_blocks);
     return check_result();
 }

@@ -24,6 +24,10 @@ static void test_device(struct backend *vulkan, struct backend *reference)
          {.ops = FIXTURE_SINGLES, .max_tokens = 1, .max_past = 3000, .sequences = 2}},
         {"singles, head size 128", {.ops = FIXTURE_SINGLES, .max_tokens = 1, .head_size = 128}},
         {"memory, singles", {.ops = FIXTURE_MEMORY | FIXTURE_SINGLES, .max_tokens = 1}},
+        {"memory, 8-bit", {.ops = FIXTURE_MEMORY, .cache_dtype = RATP_Q8_0, .max_tokens = 600}},
+        {"memory, singles, 8-bit",
+         {.ops = FIXTURE_MEMORY | FIXTURE_SINGLES, .max_tokens = 1, .cache_dtype = RATP_Q8_0,
+          .head_size = 128}},
         {"external", {.ops = FIXTURE_EXTERNAL, .max_tokens = 1}},
         {"merge", {.ops = FIXTURE_MERGE}},
     };

@@ -19,6 +19,7 @@ static void test_device(struct backend *vulkan, struct backend *reference)
         {"prompts, long", {.ops = FIXTURE_PROMPTS, .max_tokens = 700, .sequences = 1}},
         {"memory, prompts, singles",
          {.ops = FIXTURE_MEMORY | FIXTURE_PROMPTS | FIXTURE_SINGLES}},
+        {"prompts, 8-bit", {.ops = FIXTURE_PROMPTS, .cache_dtype = RATP_Q8_0, .head_size = 64}},
         {"external", {.ops = FIXTURE_EXTERNAL}},
     };
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)

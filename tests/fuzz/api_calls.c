@@ -79,6 +79,9 @@ static void create_cache(struct world *w)
     ratp_device *first = handle_of(w, device);
     ratp_cache *cache = (ratp_cache *)w;
     w->may |= device->limited ? 1u << RATP_OUT_OF_MEMORY : 0;
+    if ((p.k_dtype == RATP_Q8_0 && g.head_size % 32) ||
+        (p.v_dtype == RATP_Q8_0 && (g.value_size ? g.value_size : g.head_size) % 32))
+        w->may |= 1u << RATP_UNSUPPORTED;
     if (called(w, "cache_create", ratp->cache_create(first, params, &cache), first)) {
         REQUIRE(!cache);
         return;

@@ -75,6 +75,7 @@ struct layout {
 struct frame {
     struct mem params;
     ticket busy;
+    bool held; /* by the open step, which reads it until it is over */
 };
 
 enum { CACHE_FRAMES = 4 };

@@ -72,7 +72,7 @@ ratp_status api_policy_set(ratp_policy *policy, struct ratp_range layers,
     if (!status)
         status = variant_from_public(variant, "variant", &v, &err);
     if (!status)
-        status = policy_add(policy, layers, kv_heads, &v, &err);
+        status = policy_add(policy, layers, kv_heads, &(struct choice){v, v}, &err);
     return api_return(policy, status, &err);
 }
 

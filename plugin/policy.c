@@ -12,7 +12,7 @@ enum { MAX_TOKENS = 1 << 24, MAX_RULES = 1 << 13 };
 
 const char *const variant_number_name[VARIANT_NUMBERS] = {"dilation", "window", "sinks"};
 
-static const struct variant dense = {RATP_DENSE, 1, 0, 0};
+static const struct variant dense = {.kind = RATP_DENSE, .dilation = 1};
 
 /* ---- Variants ---- */
 
@@ -43,7 +43,8 @@ ratp_status variant_make(ratp_variant_kind kind, const uint32_t numbers[VARIANT_
                     variant_number_name[i], numbers[i], kinds[kind].name, least, most);
     }
     if (kind != RATP_DENSE && numbers[0] != 1)
-        *out = (struct variant){kind, numbers[0], numbers[1], numbers[2]};
+        *out = (struct variant){
+            .kind = kind, .dilation = numbers[0], .window = numbers[1], .sinks = numbers[2]};
     return RATP_OK;
 }
 
@@ -66,7 +67,19 @@ ratp_status variant_from_public(const struct ratp_variant *in, const char *what,
 bool variant_equal(const struct variant *a, const struct variant *b)
 {
     return a->kind == b->kind && a->dilation == b->dilation && a->window == b->window &&
-           a->sinks == b->sinks;
+           a->sinks == b->sinks && a->block == b->block && a->choose == b->choose &&
+           a->by_group == b->by_group && a->capacity == b->capacity && a->observe == b->observe &&
+           a->kernel == b->kernel && a->average == b->average;
+}
+
+struct choice choice_of(const struct variant *v)
+{
+    return (struct choice){*v, *v};
+}
+
+bool choice_equal(const struct choice *a, const struct choice *b)
+{
+    return variant_equal(&a->prompt, &b->prompt) && variant_equal(&a->decode, &b->decode);
 }
 
 void variant_name(const struct variant *v, char *text, size_t size)
@@ -156,7 +169,7 @@ static ratp_status check_range(struct ratp_range r, const char *what, struct err
 }
 
 ratp_status policy_add(struct ratp_policy *p, struct ratp_range layers, struct ratp_range kv_heads,
-                       const struct variant *v, struct error *err)
+                       const struct choice *choice, struct error *err)
 {
     ratp_status status = check_range(layers, "layers", err);
     if (!status)
@@ -187,17 +200,17 @@ ratp_status policy_add(struct ratp_policy *p, struct ratp_range layers, struct r
         if (!(range_inside(p->rules[i].layers, layers) &&
               range_inside(p->rules[i].kv_heads, kv_heads)))
             p->rules[n++] = p->rules[i];
-    p->rules[n++] = (struct policy_rule){layers, kv_heads, *v};
+    p->rules[n++] = (struct policy_rule){layers, kv_heads, *choice};
     p->count = n;
     return RATP_OK;
 }
 
-struct variant policy_at(const struct ratp_policy *p, uint32_t layer, uint32_t kv_head)
+struct choice policy_at(const struct ratp_policy *p, uint32_t layer, uint32_t kv_head)
 {
     for (uint32_t i = p->count; i-- > 0;)
         if (range_holds(p->rules[i].layers, layer) && range_holds(p->rules[i].kv_heads, kv_head))
-            return p->rules[i].variant;
-    return dense;
+            return p->rules[i].choice;
+    return choice_of(&dense);
 }
 
 static ratp_status check_inside(uint32_t rule, const char *what, struct ratp_range r,

@@ -5,10 +5,22 @@
 #include "object.h"
 
 /* A checked variant. Dilation 1 is dense, so equal variants compare equal:
- * dense has dilation 1, window 0, sinks 0; streaming has dilation 0. */
+ * dense has dilation 1, window 0, sinks 0; streaming has dilation 0. What a kind
+ * has no use for is 0. */
 struct variant {
     ratp_variant_kind kind;
     uint32_t dilation, window, sinks;
+    uint32_t block;     /* tokens of a page (quest) or of a block (moba) */
+    uint32_t choose;    /* blocks that a query attends, its own counted: budget / page, topk */
+    uint32_t by_group;  /* 1: the query heads of a group choose together */
+    uint32_t capacity, observe, kernel; /* snapkv */
+    uint32_t average;   /* snapkv: 1: the pool is avg */
+};
+
+/* What a policy says of a head: what the tokens of a prompt attend, and what
+ * those that are decoded do. */
+struct choice {
+    struct variant prompt, decode;
 };
 
 /* The highest layer or head that a rule may name. */
@@ -16,7 +28,7 @@ enum { POLICY_LAST = 65535 };
 
 struct policy_rule {
     struct ratp_range layers, kv_heads;
-    struct variant variant;
+    struct choice choice;
 };
 
 struct ratp_policy {
@@ -43,10 +55,13 @@ bool variant_equal(const struct variant *a, const struct variant *b);
 /* Short form for people: "dense", "d16w256s4", "streamw256s4". */
 void variant_name(const struct variant *v, char *text, size_t size);
 
+/* The variant for both. */
+struct choice choice_of(const struct variant *v);
+bool choice_equal(const struct choice *a, const struct choice *b);
 ratp_status policy_add(struct ratp_policy *p, struct ratp_range layers, struct ratp_range kv_heads,
-                       const struct variant *v, struct error *err);
-/* The variant in force for (layer, model's key/value head); dense where no rule speaks. */
-struct variant policy_at(const struct ratp_policy *p, uint32_t layer, uint32_t kv_head);
+                       const struct choice *choice, struct error *err);
+/* What is in force for (layer, model's key/value head); dense where no rule speaks. */
+struct choice policy_at(const struct ratp_policy *p, uint32_t layer, uint32_t kv_head);
 /* Checks every rule's ranges against a model's size. */
 ratp_status policy_check(const struct ratp_policy *p, uint32_t layers, uint32_t kv_heads,
                          struct error *err);

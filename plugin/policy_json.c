@@ -241,7 +241,8 @@ static ratp_status read_rule(struct reader *r, const struct node *n, struct ratp
         status = read_variant(r, &at[2], &variant);
     for (uint32_t i = 0; !status && i < layers.count; i++)
         for (uint32_t j = 0; !status && j < heads.count; j++)
-            status = policy_add(out, layers.range[i], heads.range[j], &variant, r->err);
+            status = policy_add(out, layers.range[i], heads.range[j],
+                                &(struct choice){variant, variant}, r->err);
     return status;
 }
 
@@ -257,7 +258,7 @@ static ratp_status read_policy(struct reader *r, const cJSON *json, struct ratp_
         status = read_variant(r, &at[0], &variant);
         if (!status && variant.kind != RATP_DENSE) /* which needs no rule */
             status = policy_add(out, (struct ratp_range){0, 0}, (struct ratp_range){0, 0},
-                                &variant, r->err);
+                                &(struct choice){variant, variant}, r->err);
     }
     if (status || !at[1].json)
         return status;
@@ -362,18 +363,18 @@ static void append_variant(struct writer *w, const char *key, const struct varia
 size_t policy_print(const struct ratp_policy *p, char *text, size_t size)
 {
     struct writer w = {text, size, 0};
-    struct variant dense = {RATP_DENSE, 1, 0, 0};
+    struct variant dense = {.kind = RATP_DENSE, .dilation = 1};
     const struct policy_rule *first = p->count ? &p->rules[0] : NULL;
     bool whole = first && !first->layers.first && !first->layers.count &&
                  !first->kv_heads.first && !first->kv_heads.count;
     append(&w, "{");
-    append_variant(&w, "default", whole ? &first->variant : &dense);
+    append_variant(&w, "default", whole ? &first->choice.decode : &dense);
     append(&w, ", \"rules\": [");
     for (uint32_t i = whole; i < p->count; i++) {
         append(&w, i > whole ? ", {" : "{");
         append_range(&w, "layers", p->rules[i].layers);
         append_range(&w, "heads", p->rules[i].kv_heads);
-        append_variant(&w, "variant", &p->rules[i].variant);
+        append_variant(&w, "variant", &p->rules[i].choice.decode);
         append(&w, "}");
     }
     append(&w, "]}");

@@ -64,7 +64,7 @@ struct layout {
     uint32_t refs;
     uint64_t seen;           /* number of the last step that met it */
     uint32_t offsets;        /* where that step's plan has `slab_offset` */
-    struct variant *variant; /* [slabs] */
+    struct choice *choice;   /* [slabs] */
     uint32_t *slab_store;    /* [slabs] */
     uint32_t *slab_offset;   /* [slabs] bytes in a page of its store */
     uint32_t store_count;
@@ -204,8 +204,8 @@ ratp_status seq_cut(ratp_seq *seq, uint64_t length, struct error *err);
 /* The layout of a policy (NULL: dense) for the cache's slabs, with a reference. */
 ratp_status layout_take(ratp_cache *cache, const struct ratp_policy *policy, struct layout **out,
                         struct error *err);
-/* The same from the variant of each slab. */
-ratp_status layout_take_variants(ratp_cache *cache, const struct variant *variants,
+/* The same from the choice of each slab. */
+ratp_status layout_take_choices(ratp_cache *cache, const struct choice *choices,
                                  struct layout **out, struct error *err);
 void layout_release(ratp_cache *cache, struct layout *layout);
 

@@ -8,7 +8,7 @@ static void layout_free(struct layout *layout)
 {
     if (!layout)
         return;
-    free(layout->variant);
+    free(layout->choice);
     free(layout->slab_store);
     free(layout->slab_offset);
     free(layout->stores);
@@ -18,17 +18,26 @@ static void layout_free(struct layout *layout)
 static bool equal(const ratp_cache *cache, const struct layout *a, const struct layout *b)
 {
     for (uint32_t i = 0; i < cache->slabs; i++)
-        if (!variant_equal(&a->variant[i], &b->variant[i]))
+        if (!choice_equal(&a->choice[i], &b->choice[i]))
             return false;
     return true;
 }
 
-/* The store for a variant; a new one at the end if there is none. */
+/* Whether what the head may attend, now or later, is no less than all. */
+static bool keeps_everything(const ratp_cache *cache, const struct choice *choice)
+{
+    bool thin = choice->decode.kind == RATP_DILATED || choice->decode.kind == RATP_STREAMING;
+    return cache->retention == RATP_RETAIN_FULL || !thin ||
+           !variant_equal(&choice->prompt, &choice->decode);
+}
+
+/* The store for a choice; a new one at the end if there is none. */
 static ratp_status find_store(const ratp_cache *cache, struct layout *layout,
-                              const struct variant *v, uint32_t *room, uint32_t *index,
+                              const struct choice *choice, uint32_t *room, uint32_t *index,
                               struct error *err)
 {
-    bool everything = cache->retention == RATP_RETAIN_FULL || v->kind == RATP_DENSE;
+    const struct variant *v = &choice->decode;
+    bool everything = keeps_everything(cache, choice);
     for (*index = 0; *index < layout->store_count; ++*index) {
         const struct store *store = &layout->stores[*index];
         if (store->everything == everything && (everything || variant_equal(&store->keep, v)))
@@ -56,7 +65,7 @@ static ratp_status sort_slabs(ratp_cache *cache, struct layout *layout, struct e
     uint32_t room = 0;
     for (uint32_t i = 0; i < cache->slabs; i++) {
         uint32_t index = 0;
-        ratp_status status = find_store(cache, layout, &layout->variant[i], &room, &index, err);
+        ratp_status status = find_store(cache, layout, &layout->choice[i], &room, &index, err);
         if (status)
             return status;
         struct store *store = &layout->stores[index];
@@ -85,11 +94,11 @@ static ratp_status layout_new(const ratp_cache *cache, struct layout **out, stru
 {
     struct layout *made = calloc(1, sizeof *made);
     if (made) {
-        made->variant = calloc(cache->slabs, sizeof *made->variant);
+        made->choice = calloc(cache->slabs, sizeof *made->choice);
         made->slab_store = calloc(cache->slabs, sizeof *made->slab_store);
         made->slab_offset = calloc(cache->slabs, sizeof *made->slab_offset);
     }
-    if (!made || !made->variant || !made->slab_store || !made->slab_offset) {
+    if (!made || !made->choice || !made->slab_store || !made->slab_offset) {
         layout_free(made);
         return fail(err, RATP_OUT_OF_MEMORY, "no host memory for the variants of %u heads",
                     cache->slabs);
@@ -136,12 +145,12 @@ ratp_status layout_take(ratp_cache *cache, const struct ratp_policy *policy, str
         return status;
     uint32_t heads = cache->shape.kv_heads;
     for (uint32_t i = 0; i < cache->slabs; i++)
-        made->variant[i] = policy_at(policy ? policy : &none, i / heads,
+        made->choice[i] = policy_at(policy ? policy : &none, i / heads,
                                      cache->first_kv_head + i % heads);
     return layout_share(cache, made, out, err);
 }
 
-ratp_status layout_take_variants(ratp_cache *cache, const struct variant *variants,
+ratp_status layout_take_choices(ratp_cache *cache, const struct choice *choices,
                                  struct layout **out, struct error *err)
 {
     *out = NULL;
@@ -149,7 +158,7 @@ ratp_status layout_take_variants(ratp_cache *cache, const struct variant *varian
     ratp_status status = layout_new(cache, &made, err);
     if (status)
         return status;
-    memcpy(made->variant, variants, cache->slabs * sizeof *variants);
+    memcpy(made->choice, choices, cache->slabs * sizeof *choices);
     return layout_share(cache, made, out, err);
 }
 

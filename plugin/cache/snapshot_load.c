@@ -140,20 +140,21 @@ static ratp_status read_run(struct loading *load, uint32_t index, uint32_t left,
     return RATP_OK;
 }
 
-static ratp_status read_runs(struct loading *load, uint32_t runs, struct variant *variants,
+static ratp_status read_runs(struct loading *load, uint32_t runs, struct choice *choices,
                              struct error *err)
 {
     uint32_t slabs = load->cache->slabs, slab = 0;
     ratp_status status = need(load, (uint64_t)SNAPSHOT_RUN * runs, "variants", err);
     for (uint32_t i = 0; i < runs && !status; i++) {
-        struct variant variant;
+        struct choice choice;
         uint32_t heads = 0;
-        status = read_run(load, i, slabs - slab, &variant, &heads, err);
-        if (!status && slab && variant_equal(&variant, &variants[slab - 1]))
+        status = read_run(load, i, slabs - slab, &choice.decode, &heads, err);
+        choice.prompt = choice.decode;
+        if (!status && slab && choice_equal(&choice, &choices[slab - 1]))
             status = fail(err, RATP_PARSE_ERROR, "byte %llu: run %u has the variant of run %u",
                           (unsigned long long)load->at - SNAPSHOT_RUN, i, i - 1);
         for (uint32_t end = slab + heads; !status && slab < end; slab++)
-            variants[slab] = variant;
+            choices[slab] = choice;
     }
     if (!status && slab < slabs)
         status = fail(err, RATP_PARSE_ERROR,
@@ -165,13 +166,13 @@ static ratp_status read_runs(struct loading *load, uint32_t runs, struct variant
 static ratp_status read_layout(struct loading *load, uint32_t runs, struct error *err)
 {
     uint32_t slabs = load->cache->slabs;
-    struct variant *variants = calloc(slabs, sizeof *variants);
-    if (!variants)
+    struct choice *choices = calloc(slabs, sizeof *choices);
+    if (!choices)
         return fail(err, RATP_OUT_OF_MEMORY, "no host memory for the variants of %u heads", slabs);
-    ratp_status status = read_runs(load, runs, variants, err);
+    ratp_status status = read_runs(load, runs, choices, err);
     if (!status)
-        status = layout_take_variants(load->cache, variants, &load->layout, err);
-    free(variants);
+        status = layout_take_choices(load->cache, choices, &load->layout, err);
+    free(choices);
     return status;
 }
 

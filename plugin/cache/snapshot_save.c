@@ -52,9 +52,9 @@ struct saving {
 /* How many heads from `slab` on have its variant. */
 static uint32_t variant_run(const ratp_seq *seq, uint32_t slab)
 {
-    const struct variant *variant = seq->layout->variant;
+    const struct choice *choice = seq->layout->choice;
     uint32_t end = slab + 1;
-    while (end < seq->cache->slabs && variant_equal(&variant[slab], &variant[end]))
+    while (end < seq->cache->slabs && choice_equal(&choice[slab], &choice[end]))
         end++;
     return end - slab;
 }
@@ -83,7 +83,7 @@ static void write_head(const struct saving *save)
 {
     const ratp_seq *seq = save->seq;
     const ratp_cache *cache = seq->cache;
-    const struct variant *variant = seq->layout->variant;
+    const struct choice *choice = seq->layout->choice;
     struct snapshot_model model;
     snapshot_model_of(cache, &model);
     memcpy(save->data, snapshot_magic, sizeof snapshot_magic);
@@ -102,10 +102,10 @@ static void write_head(const struct saving *save)
     for (uint32_t slab = 0, run; slab < cache->slabs; slab += run) {
         run = variant_run(seq, slab);
         at = put_u32(at, run);
-        at = put_u32(at, (uint32_t)variant[slab].kind);
-        at = put_u32(at, variant[slab].dilation);
-        at = put_u32(at, variant[slab].window);
-        at = put_u32(at, variant[slab].sinks);
+        at = put_u32(at, (uint32_t)choice[slab].decode.kind);
+        at = put_u32(at, choice[slab].decode.dilation);
+        at = put_u32(at, choice[slab].decode.window);
+        at = put_u32(at, choice[slab].decode.sinks);
     }
     for (uint32_t s = 0; s < seq->layout->store_count; s++) {
         at = put_u32(at, save->stores[s].from);

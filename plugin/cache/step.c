@@ -174,7 +174,7 @@ static bool same_class(const ratp_step *step, uint32_t a, uint32_t b)
     for (uint32_t i = 0; i < step->layout_count; i++) {
         const struct layout *layout = step->layouts[i];
         if (layout->slab_store[a] != layout->slab_store[b] ||
-            !variant_equal(&layout->variant[a], &layout->variant[b]))
+            !choice_equal(&layout->choice[a], &layout->choice[b]))
             return false;
     }
     return true;

@@ -76,7 +76,7 @@ static struct view_source source_of(const ratp_step *step, uint32_t i,
     list_pages(part, layout->slab_store[slab], lists);
     struct view_source source = {
         .row0 = row0, .rows = part->rows, .pos0 = part->seq->length,
-        .variant = layout->variant[slab], .everything = store->everything,
+        .variant = layout->choice[slab].decode, .everything = store->everything,
         .state_in = state_address(part->seq, part->seq->state_copy),
         .state_out = state_address(part->seq, part->seq->state_copy ^ 1),
     };

@@ -69,7 +69,7 @@ static ratp_status check_retained(const struct change *change, struct error *err
                 continue;
             char from_name[64], to_name[64];
             variant_name(&seq->layout->stores[from].keep, from_name, sizeof from_name);
-            variant_name(&change->to->variant[slab], to_name, sizeof to_name);
+            variant_name(&change->to->choice[slab].decode, to_name, sizeof to_name);
             return fail(err, RATP_NOT_RETAINED,
                         "policy: layer %u is to attend %s, but holds %s of %u tokens: token %u is "
                         "missing; retention \"full\" keeps all",

@@ -75,36 +75,43 @@ static void test_variant_names(void)
     }
 }
 
+static ratp_status add(struct ratp_policy *p, struct ratp_range layers, struct ratp_range kv_heads,
+                       const struct variant *v, struct error *err)
+{
+    struct choice both = choice_of(v);
+    return policy_add(p, layers, kv_heads, &both, err);
+}
+
 static void test_rules(void)
 {
     struct ratp_policy p = {0};
     struct error err = {""};
     struct variant d16 = variant_of(RATP_DILATED, 16, 256, 4);
     struct variant stream = variant_of(RATP_STREAMING, 0, 64, 4);
-    CHECK_EQUAL(policy_at(&p, 3, 1).kind, RATP_DENSE);
-    policy_add(&p, all, all, &d16, &err);
-    policy_add(&p, (struct ratp_range){2, 3}, (struct ratp_range){1, 0}, &stream, &err);
-    CHECK_EQUAL(policy_at(&p, 1, 5).kind, RATP_DILATED);
-    CHECK_EQUAL(policy_at(&p, 2, 0).kind, RATP_DILATED);
-    CHECK_EQUAL(policy_at(&p, 2, 1).kind, RATP_STREAMING);
-    CHECK_EQUAL(policy_at(&p, 4, 9).kind, RATP_STREAMING);
-    CHECK_EQUAL(policy_at(&p, 5, 9).kind, RATP_DILATED);
+    CHECK_EQUAL(policy_at(&p, 3, 1).decode.kind, RATP_DENSE);
+    add(&p, all, all, &d16, &err);
+    add(&p, (struct ratp_range){2, 3}, (struct ratp_range){1, 0}, &stream, &err);
+    CHECK_EQUAL(policy_at(&p, 1, 5).decode.kind, RATP_DILATED);
+    CHECK_EQUAL(policy_at(&p, 2, 0).decode.kind, RATP_DILATED);
+    CHECK_EQUAL(policy_at(&p, 2, 1).decode.kind, RATP_STREAMING);
+    CHECK_EQUAL(policy_at(&p, 4, 9).decode.kind, RATP_STREAMING);
+    CHECK_EQUAL(policy_at(&p, 5, 9).decode.kind, RATP_DILATED);
     CHECK_EQUAL(policy_check(&p, 5, 2, &err), RATP_OK);
     CHECK_EQUAL(policy_check(&p, 4, 2, &err), RATP_INVALID_ARGUMENT);
     CHECK_CONTAINS(err.text, "layers end at 4, the model has 4");
     CHECK_EQUAL(policy_check(&p, 5, 1, &err), RATP_INVALID_ARGUMENT);
     CHECK_CONTAINS(err.text, "heads begin at 1, the model has 1");
-    CHECK_EQUAL(policy_add(&p, (struct ratp_range){UINT32_MAX, 2}, all, &d16, &err),
+    CHECK_EQUAL(add(&p, (struct ratp_range){UINT32_MAX, 2}, all, &d16, &err),
                 RATP_INVALID_ARGUMENT);
     CHECK_CONTAINS(err.text, "layers: first 4294967295");
-    CHECK_EQUAL(policy_add(&p, all, (struct ratp_range){1, UINT32_MAX}, &d16, &err),
+    CHECK_EQUAL(add(&p, all, (struct ratp_range){1, UINT32_MAX}, &d16, &err),
                 RATP_INVALID_ARGUMENT);
     CHECK_CONTAINS(err.text, "kv_heads: first 1 and count 4294967295");
     /* A rule that hides others takes their place. */
     for (int i = 0; i < 1000; i++)
-        policy_add(&p, all, all, i % 2 ? &d16 : &stream, &err);
+        add(&p, all, all, i % 2 ? &d16 : &stream, &err);
     CHECK_EQUAL(p.count, 1);
-    CHECK_EQUAL(policy_at(&p, 0, 0).kind, RATP_DILATED);
+    CHECK_EQUAL(policy_at(&p, 0, 0).decode.kind, RATP_DILATED);
     free(p.rules);
 }
 
@@ -124,9 +131,9 @@ static void test_json(void)
     parse("\xef\xbb\xbf {\"rules\": [{\"variant\": \"d4\", \"layers\": [1, 2]}], "
           "\"default\": \"streamw9\"}\n",
           &p);
-    CHECK_EQUAL(policy_at(&p, 0, 0).window, 9);
-    CHECK_EQUAL(policy_at(&p, 2, 7).dilation, 4);
-    CHECK_EQUAL(policy_at(&p, 3, 7).dilation, 0);
+    CHECK_EQUAL(policy_at(&p, 0, 0).decode.window, 9);
+    CHECK_EQUAL(policy_at(&p, 2, 7).decode.dilation, 4);
+    CHECK_EQUAL(policy_at(&p, 3, 7).decode.dilation, 0);
     free(p.rules);
     parse("{\"default\": {\"kind\": \"dilated\", \"dilation\": 16, \"window\": 256, \"sinks\": 4},"
           "\"rules\": [{\"layers\": \"0-1,5,8-\", \"heads\": 3, \"variant\": \"dense\"},"
@@ -144,8 +151,8 @@ static void test_json(void)
     policy_print(&q, again, sizeof again);
     CHECK(strcmp(text, again) == 0);
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
-        struct variant v = policy_at(&p, wanted[i].layer, wanted[i].head);
-        struct variant w = policy_at(&q, wanted[i].layer, wanted[i].head);
+        struct variant v = policy_at(&p, wanted[i].layer, wanted[i].head).decode;
+        struct variant w = policy_at(&q, wanted[i].layer, wanted[i].head).decode;
         CHECK_EQUAL(v.dilation, wanted[i].dilation);
         CHECK_EQUAL(v.window, wanted[i].window);
         CHECK(variant_equal(&v, &w));
@@ -244,7 +251,7 @@ static void test_most_rules(void)
     struct error err = {""};
     struct variant v = variant_of(RATP_DILATED, 1 << 24, 1 << 24, 1 << 24);
     struct ratp_range range = {10000, 2};
-    while (policy_add(&p, range, range, &v, &err) == RATP_OK)
+    while (add(&p, range, range, &v, &err) == RATP_OK)
         range.first++;
     CHECK_EQUAL(p.count, 8192);
     CHECK_CONTAINS(err.text, "the policy has 8192 rules, at most 8192 fit");

@@ -260,7 +260,10 @@ typedef int32_t ratp_variant_kind;
 enum {
     RATP_DENSE = 0,    /* always */
     RATP_DILATED = 1,  /* (j+1) % dilation == 0, or t - j <= window, or j < sinks */
-    RATP_STREAMING = 2 /* t - j <= window, or j < sinks */
+    RATP_STREAMING = 2, /* t - j <= window, or j < sinks */
+    RATP_QUEST = 3,
+    RATP_MOBA = 4,
+    RATP_SNAPKV = 5
 };
 
 struct ratp_variant {
@@ -322,11 +325,22 @@ struct ratp_seq_stats {
 
 /* ---- Steps --------------------------------------------------------------- */
 
+/* What the new tokens of a sequence are. It matters where a variant treats prompts
+ * apart: quest, snapkv, and any with a `prompt`. */
+typedef int32_t ratp_part_kind;
+enum {
+    RATP_PART_AUTO = 0,   /* several tokens are of a prompt, one is decoded */
+    RATP_PART_PROMPT = 1, /* of a prompt: also one token that ends, or goes on with, a prompt */
+    RATP_PART_DECODE = 2  /* decoded: also several, such as a draft that is verified */
+};
+
 struct ratp_step_params {
     size_t struct_size;
     uint32_t count;           /* sequences in the batch, 1 to 65536 */
     ratp_seq *const *seqs;    /* [count], all of this cache, each once */
     const uint32_t *n_tokens; /* [count], new tokens of each, at least 1 */
+    /* Since ABI 1.1. */
+    const ratp_part_kind *kinds; /* [count]; NULL: RATP_PART_AUTO for all */
 };
 
 /* Operands of one layer. Rows are the batch's new tokens, sequence after

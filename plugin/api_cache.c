@@ -222,7 +222,7 @@ ratp_status api_step_begin(ratp_cache *cache, const struct ratp_step_params *par
     if (!status)
         status = cache_enter(cache, &err);
     if (!status)
-        status = cache_leave(cache, step_open(cache, p.count, p.seqs, p.n_tokens, out, &err));
+        status = cache_leave(cache, step_open(cache, &p, out, &err));
     return api_return(cache, status, &err);
 }
 

@@ -137,8 +137,14 @@ struct backend_ops {
                         struct error *err);
     ratp_status (*memory)(struct backend *b, struct stream *s, const struct memory_args *args,
                           struct error *err);
+    /* Makes the class's `summaries` from the rows in the cache; of args it needs no operand. */
+    ratp_status (*summarise)(struct backend *b, struct stream *s, const struct memory_args *args,
+                             struct error *err);
     ratp_status (*restore)(struct backend *b, struct stream *s, const struct restore_args *args,
                            struct error *err);
+    /* Fills the lists of chosen blocks of the class's `choosers`, for `attend`. */
+    ratp_status (*choose)(struct backend *b, struct stream *s, const struct attend_args *args,
+                          struct error *err);
     ratp_status (*attend)(struct backend *b, struct stream *s, const struct attend_args *args,
                           struct error *err);
     ratp_status (*merge)(struct backend *b, struct stream *s, const struct merge_args *args,

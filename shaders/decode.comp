@@ -29,6 +29,7 @@ layout(constant_id = 23) const uint K_BLOCKS = 1; // blocks of 8 channels a lane
 layout(constant_id = 24) const uint V_BLOCKS = 1;
 layout(constant_id = 25) const uint KEYS = 4; // keys a team has in flight
 layout(local_size_x_id = 26) in; // LANES * TEAMS
+layout(constant_id = 27) const bool CHOOSE = false; // some views choose among blocks
 
 const uint HEAD_BLOCKS = (GROUP + HEADS - 1) / HEADS;
 
@@ -104,17 +105,22 @@ struct Run {
     uint pos;
 };
 
-Run find_run(View view, uint offset, Segment segment, uint key, uint end, uint kv_head)
+Run find_run(View view, uint offset, Segment segment, uvec2 list, uint key, uint end, uint kv_head)
 {
     Run run;
-    uint slot = key_slot(segment, key);
+    uint place = key, room_in_block = 0xffffffffu;
+    if (CHOOSE && view.select != 0) {
+        room_in_block = view.block - key % view.block;
+        place = Words(plus(list, key / view.block * 4)).at[0] * view.block + key % view.block;
+    }
+    uint slot = key_slot(segment, place);
     uint until_wrap = segment.slot_ring == 0 ? 0xffffffffu : segment.slot_ring - slot;
     uint page = min(slot / push.page_slots, segment.pages - 1);
     uint within = slot % push.page_slots;
     uint room = min(push.page_slots - within, until_wrap);
     uint step = max(segment.slot_step, 1);
-    run.keys = min((room - 1) / step + 1, end - key);
-    run.pos = key_pos(segment, key);
+    run.keys = min(min((room - 1) / step + 1, end - key), room_in_block);
+    run.pos = key_pos(segment, place);
     Page base = Pages(plus(push.plan, push.pages)).at[segment.page0 + page];
     uint layer = segment.layered != 0 ? offset : 0;
     uvec2 strides = slot_strides(view), heads = head_strides(view);
@@ -273,6 +279,8 @@ void main()
     uint segments = min(view.segments, PLAN_SEGMENTS);
     uint offset = slab_offset(view);
 
+    uvec2 list = plus(push.mask, tile.chooser * QUERY_HEADS + head0, push.mask_token * 4);
+
     load_queries(row, t, head0, heads, lane);
     [[unroll]] for (uint i = 0; i < HEADS * V_BLOCKS * 2; i++)
         sum[i] = vec4(0);
@@ -300,7 +308,7 @@ void main()
         uint length = range.y - range.x;
         uint key = range.x + min(from, length), end = range.x + min(to, length);
         while (key < end) {
-            Run run = find_run(view, offset, segment, key, end, kv_head);
+            Run run = find_run(view, offset, segment, list, key, end, kv_head);
             for (uint i = 0; i < run.keys; i += KEYS)
                 attend_keys(run, i, view, segment, tile.view, tile.token0, head0, heads, lane);
             key += run.keys;

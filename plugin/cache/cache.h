@@ -49,10 +49,22 @@ struct page_list {
     uint32_t count, room;
 };
 
+/* What blocks of keys are chosen by: entries in the pages, behind the rows. */
+struct summary {
+    uint32_t select; /* enum gpu_select; SELECT_NONE: there is none */
+    uint32_t block;
+    uint32_t entry_tokens, entry_bytes;
+    uint32_t at; /* from a head's entries to these */
+};
+
+enum { SUMMARY_PROMPT, SUMMARY_DECODE, SUMMARIES };
+
 struct store {
     struct pool *pool;
     uint32_t slabs;      /* how many it serves */
     bool everything;     /* slot = position */
+    struct summary summaries[SUMMARIES]; /* where it is everything; the second none if equal */
+    uint32_t summary_bytes;              /* of a head's entries in a page */
     struct variant keep; /* otherwise: what is kept */
     uint32_t ring_slots; /* window + 1, rounded up to pages */
 };
@@ -67,6 +79,8 @@ struct layout {
     struct choice *choice;   /* [slabs] */
     uint32_t *slab_store;    /* [slabs] */
     uint32_t *slab_offset;   /* [slabs] bytes in a page of its store */
+    uint32_t summaries;      /* where that step's plan has `slab_summary` */
+    uint32_t *slab_summary;  /* [slabs] bytes in a page, to its entries */
     uint32_t store_count;
     struct store *stores;
 };
@@ -209,6 +223,23 @@ ratp_status layout_take_choices(ratp_cache *cache, const struct choice *choices,
                                  struct layout **out, struct error *err);
 void layout_release(ratp_cache *cache, struct layout *layout);
 
+/* ---- summary.c ----------------------------------------------------------- */
+
+/* The summaries that a choice needs; their places are not set. RATP_INVALID_ARGUMENT
+ * where its blocks and the cache's pages do not go together. */
+ratp_status summaries_of(const ratp_cache *cache, const struct choice *choice,
+                         struct summary out[SUMMARIES], struct error *err);
+bool summary_equal(const struct summary *a, const struct summary *b);
+/* The one by which the variant chooses, or NULL. */
+const struct summary *summary_for(const struct store *store, const struct variant *variant);
+/* Lists the entries that a view's new tokens complete in its store. */
+uint32_t summary_count(const struct store *store);
+void summary_list(const struct store *store, uint32_t view, uint32_t pos0, uint32_t rows,
+                  struct gpu_summary *out);
+/* Makes all entries of stores that hold `length` tokens afresh. */
+ratp_status stores_summarise(ratp_cache *cache, const struct layout *layout,
+                             const struct seq_store *stores, uint32_t length, struct error *err);
+
 /* ---- switch.c ------------------------------------------------------------ */
 
 ratp_status seq_switch(ratp_seq *seq, const struct ratp_policy *policy, struct error *err);
@@ -245,8 +276,8 @@ struct step_io {
 };
 
 /* `seqs` are live handles of any cache. */
-ratp_status step_open(ratp_cache *cache, uint32_t count, ratp_seq *const *seqs,
-                      const uint32_t *n_tokens, ratp_step **out, struct error *err);
+ratp_status step_open(ratp_cache *cache, const struct ratp_step_params *params, ratp_step **out,
+                      struct error *err);
 uint32_t step_rows(const ratp_step *step);
 ratp_cache *step_cache(const ratp_step *step);
 /* Checks the order of calls alone, before operands are staged. */

@@ -11,6 +11,7 @@ static void layout_free(struct layout *layout)
     free(layout->choice);
     free(layout->slab_store);
     free(layout->slab_offset);
+    free(layout->slab_summary);
     free(layout->stores);
     free(layout);
 }
@@ -38,9 +39,15 @@ static ratp_status find_store(const ratp_cache *cache, struct layout *layout,
 {
     const struct variant *v = &choice->decode;
     bool everything = keeps_everything(cache, choice);
+    struct summary summaries[SUMMARIES];
+    ratp_status status = summaries_of(cache, choice, summaries, err);
+    if (status)
+        return status;
     for (*index = 0; *index < layout->store_count; ++*index) {
         const struct store *store = &layout->stores[*index];
-        if (store->everything == everything && (everything || variant_equal(&store->keep, v)))
+        if (store->everything == everything && (everything || variant_equal(&store->keep, v)) &&
+            summary_equal(&store->summaries[0], &summaries[0]) &&
+            summary_equal(&store->summaries[1], &summaries[1]))
             return RATP_OK;
     }
     if (layout->store_count == *room) {
@@ -52,12 +59,24 @@ static ratp_status find_store(const ratp_cache *cache, struct layout *layout,
         *room = more;
     }
     uint32_t slots = cache->shape.page_slots;
-    layout->stores[layout->store_count++] = (struct store){
+    struct store *store = &layout->stores[layout->store_count++];
+    *store = (struct store){
         .everything = everything,
         .keep = *v,
         .ring_slots = everything ? 0 : (v->window / slots + 1) * slots,
     };
+    for (int i = 0; i < SUMMARIES; i++) {
+        store->summaries[i] = summaries[i];
+        store->summaries[i].at = store->summary_bytes;
+        if (summaries[i].select)
+            store->summary_bytes += slots / summaries[i].entry_tokens * summaries[i].entry_bytes;
+    }
     return RATP_OK;
+}
+
+static uint64_t store_page_bytes(const ratp_cache *cache, const struct store *store)
+{
+    return (uint64_t)store->slabs * (cache->slab_bytes + store->summary_bytes);
 }
 
 static ratp_status sort_slabs(ratp_cache *cache, struct layout *layout, struct error *err)
@@ -70,19 +89,25 @@ static ratp_status sort_slabs(ratp_cache *cache, struct layout *layout, struct e
             return status;
         struct store *store = &layout->stores[index];
         uint64_t offset = (uint64_t)store->slabs++ * cache->slab_bytes;
-        if (offset + cache->slab_bytes > cache->block_bytes)
+        if (store_page_bytes(cache, store) > cache->block_bytes)
             return fail(err, RATP_INVALID_ARGUMENT,
                         "page_slots is %u: a page of %u heads takes %llu bytes, the limit is %llu",
                         cache->shape.page_slots, store->slabs,
-                        (unsigned long long)(offset + cache->slab_bytes),
+                        (unsigned long long)store_page_bytes(cache, store),
                         (unsigned long long)cache->block_bytes);
         layout->slab_store[i] = index;
         layout->slab_offset[i] = (uint32_t)offset;
     }
+    /* The entries lie behind the rows of all heads. */
+    for (uint32_t i = 0; i < cache->slabs; i++) {
+        const struct store *store = &layout->stores[layout->slab_store[i]];
+        uint32_t index = layout->slab_offset[i] / cache->slab_bytes;
+        layout->slab_summary[i] = store->slabs * cache->slab_bytes + index * store->summary_bytes;
+    }
     for (uint32_t s = 0; s < layout->store_count; s++) {
         struct store *store = &layout->stores[s];
         ratp_status status =
-            pool_of(cache, (uint64_t)store->slabs * cache->slab_bytes, &store->pool, err);
+            pool_of(cache, store_page_bytes(cache, store), &store->pool, err);
         if (status)
             return status;
     }
@@ -97,8 +122,10 @@ static ratp_status layout_new(const ratp_cache *cache, struct layout **out, stru
         made->choice = calloc(cache->slabs, sizeof *made->choice);
         made->slab_store = calloc(cache->slabs, sizeof *made->slab_store);
         made->slab_offset = calloc(cache->slabs, sizeof *made->slab_offset);
+        made->slab_summary = calloc(cache->slabs, sizeof *made->slab_summary);
     }
-    if (!made || !made->choice || !made->slab_store || !made->slab_offset) {
+    if (!made || !made->choice || !made->slab_store || !made->slab_offset ||
+        !made->slab_summary) {
         layout_free(made);
         return fail(err, RATP_OUT_OF_MEMORY, "no host memory for the variants of %u heads",
                     cache->slabs);

@@ -342,6 +342,8 @@ static ratp_status read_tokens(struct loading *load, ratp_seq *seq, struct error
     if (!status && load->end > load->state)
         status = b->ops->mem_write(b, &seq->state, seq_state_offset(seq, seq->state_copy),
                                    load->data + load->state, load->end - load->state, err);
+    if (!status)
+        status = stores_summarise(cache, load->layout, seq->stores, load->length, err);
     return status;
 }
 

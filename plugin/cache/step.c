@@ -121,10 +121,13 @@ static void release(ratp_step *step)
     }
 }
 
-static ratp_status add_part(ratp_step *step, uint32_t i, ratp_seq *seq, uint32_t rows,
+static ratp_status add_part(ratp_step *step, uint32_t i, const struct ratp_step_params *params,
                             struct error *err)
 {
     ratp_cache *cache = step->cache;
+    ratp_seq *seq = params->seqs[i];
+    uint32_t rows = params->n_tokens[i];
+    ratp_part_kind kind = params->kinds ? params->kinds[i] : RATP_PART_AUTO;
     if (seq->cache != cache)
         return fail(err, RATP_INVALID_ARGUMENT, "seqs[%u] belongs to another cache", i);
     if (seq->step)
@@ -138,8 +141,12 @@ static ratp_status add_part(ratp_step *step, uint32_t i, ratp_seq *seq, uint32_t
         return fail(err, RATP_INVALID_ARGUMENT,
                     "n_tokens[%u] is %u, with the %u before it a batch of more than %u rows", i,
                     rows, step->rows, UINT32_MAX / 2);
+    if (kind < RATP_PART_AUTO || kind > RATP_PART_DECODE)
+        return fail(err, RATP_INVALID_ARGUMENT,
+                    "kinds[%u] is %d, it must be 0 (auto), 1 (prompt) or 2 (decode)", i, (int)kind);
     struct step_part *part = &step->parts[i];
     part->rows = rows;
+    part->prompt = kind == RATP_PART_PROMPT || (kind == RATP_PART_AUTO && rows > 1);
     part->seq = seq;
     seq->step = step;
     step->rows += rows;
@@ -205,9 +212,10 @@ static ratp_status sort_slabs(ratp_step *step, struct error *err)
     return RATP_OK;
 }
 
-ratp_status step_open(ratp_cache *cache, uint32_t count, ratp_seq *const *seqs,
-                      const uint32_t *n_tokens, ratp_step **out, struct error *err)
+ratp_status step_open(ratp_cache *cache, const struct ratp_step_params *params, ratp_step **out,
+                      struct error *err)
 {
+    uint32_t count = params->count;
     *out = NULL;
     if (cache->step)
         return fail(err, RATP_WRONG_STATE,
@@ -232,11 +240,11 @@ ratp_status step_open(ratp_cache *cache, uint32_t count, ratp_seq *const *seqs,
     }
     step->count = count;
     for (uint32_t i = 0; i < count && !status; i++)
-        status = add_part(step, i, seqs[i], n_tokens[i], err);
+        status = add_part(step, i, params, err);
     if (!status)
         status = add_stores(step, err);
     for (uint32_t i = 0; i < count && !status; i++)
-        for (uint32_t s = 0; s < seqs[i]->layout->store_count && !status; s++)
+        for (uint32_t s = 0; s < step->parts[i].seq->layout->store_count && !status; s++)
             status = reserve(cache, &step->parts[i], s, err);
     if (!status)
         status = sort_slabs(step, err);
@@ -364,6 +372,10 @@ static ratp_status run_heads(ratp_step *step, uint32_t slab, uint32_t heads,
         status = b->ops->move(b, step->stream, &memory, err);
     if (!status)
         status = b->ops->memory(b, step->stream, &memory, err);
+    if (!status && cls->summaries.count)
+        status = b->ops->summarise(b, step->stream, &memory, err);
+    if (!status && cls->choosers.count)
+        status = b->ops->choose(b, step->stream, &attend, err);
     if (!status)
         status = b->ops->attend(b, step->stream, &attend, err);
     return status;

@@ -16,6 +16,7 @@ struct part_store {
 struct step_part {
     ratp_seq *seq;
     uint32_t rows;
+    bool prompt; /* its tokens are of a prompt, else decoded */
     struct part_store *stores; /* [seq->layout->store_count] */
 };
 

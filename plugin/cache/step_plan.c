@@ -62,6 +62,31 @@ static uint64_t state_address(const ratp_seq *seq, uint32_t copy)
     return seq->state.address + seq_state_offset(seq, copy);
 }
 
+static const struct variant *variant_of(const struct step_part *part, uint32_t slab)
+{
+    const struct choice *choice = &part->seq->layout->choice[slab];
+    return part->prompt ? &choice->prompt : &choice->decode;
+}
+
+/* How the part's queries choose their keys, if they do. */
+static void add_selection(const struct step_part *part, uint32_t slab, struct gpu_view *view)
+{
+    const struct store *store = seq_store_of(part->seq, slab);
+    const struct variant *variant = variant_of(part, slab);
+    const struct summary *summary = summary_for(store, variant);
+    view->summaries = part->seq->layout->summaries;
+    view->summary_head = store->summary_bytes;
+    if (!summary)
+        return;
+    view->select = summary->select;
+    view->block = variant->block;
+    view->choose = variant->choose;
+    view->by_group = variant->by_group;
+    view->entry_at = summary->at;
+    view->entry_tokens = summary->entry_tokens;
+    view->entry_bytes = summary->entry_bytes;
+}
+
 /* The view of part i in a class, of which `slab` is one; the part's line pages
  * begin at `line0`. */
 static struct view_source source_of(const ratp_step *step, uint32_t i,
@@ -76,7 +101,7 @@ static struct view_source source_of(const ratp_step *step, uint32_t i,
     list_pages(part, layout->slab_store[slab], lists);
     struct view_source source = {
         .row0 = row0, .rows = part->rows, .pos0 = part->seq->length,
-        .variant = layout->choice[slab].decode, .everything = store->everything,
+        .variant = *variant_of(part, slab), .everything = store->everything,
         .state_in = state_address(part->seq, part->seq->state_copy),
         .state_out = state_address(part->seq, part->seq->state_copy ^ 1),
     };
@@ -118,17 +143,22 @@ static void add_views(ratp_step *step, struct blob *blob, uint32_t index)
     const ratp_cache *cache = step->cache;
     uint32_t slab = step->class_slab[index];
     struct plan_class *out = &step->classes[index];
-    uint32_t from, move_count = 0;
-    for (uint32_t i = 0; i < step->count; i++)
+    uint32_t from, move_count = 0, summaries = 0;
+    for (uint32_t i = 0; i < step->count; i++) {
         move_count += moved(step, i, step->parts[i].seq->layout->slab_store[slab], &from) > 0;
+        summaries += summary_count(seq_store_of(step->parts[i].seq, slab));
+    }
     out->views.count = step->count;
     out->moves.count = move_count;
+    out->summaries.count = summaries;
     blob_add(blob, step->count * sizeof(struct gpu_view), &out->views.offset);
     blob_add(blob, move_count * sizeof(struct gpu_move), &out->moves.offset);
+    blob_add(blob, summaries * sizeof(struct gpu_summary), &out->summaries.offset);
     if (blob->failed)
         return;
     struct gpu_view *view = (void *)(blob->data + out->views.offset);
     struct gpu_move *move = (void *)(blob->data + out->moves.offset);
+    struct gpu_summary *summary = (void *)(blob->data + out->summaries.offset);
     uint32_t page = 0, row = 0;
     for (uint32_t i = 0; i < step->count; i++) {
         const struct page_list *lists[3];
@@ -146,6 +176,9 @@ static void add_views(ratp_step *step, struct blob *blob, uint32_t index)
         struct view_source source = source_of(step, i, slab, at, page, row);
         plan_view(&source, &view[i]);
         view[i].offsets = layout->offsets;
+        add_selection(&step->parts[i], slab, &view[i]);
+        summary_list(&layout->stores[store], i, source.pos0, source.rows, summary);
+        summary += summary_count(&layout->stores[store]);
         uint32_t count = moved(step, i, store, &from);
         if (count)
             *move++ = (struct gpu_move){
@@ -158,7 +191,34 @@ static void add_views(ratp_step *step, struct blob *blob, uint32_t index)
     }
 }
 
-/* Work memory: line pages, then raw rows, carries and partials. */
+/* The most neighbouring heads of one layer that are of the class. */
+static uint32_t widest_run(const ratp_step *step, uint32_t index)
+{
+    uint32_t widest = 1;
+    for (uint32_t slab = 0, heads; slab < step->cache->slabs; slab += heads) {
+        heads = run_of(step->cache, slab, step->slab_class);
+        if (step->slab_class[slab] == index && heads > widest)
+            widest = heads;
+    }
+    return widest;
+}
+
+/* Scores of blocks are made for as many queries at a time as this holds. */
+enum { SCORE_BYTES = 32 << 20 };
+
+/* Bytes of a class's lists of chosen blocks; *scores gets what scores are worth having
+ * for: all of them, or SCORE_BYTES, or one query's. */
+static uint64_t chosen_bytes(const ratp_step *step, uint32_t index, uint64_t *scores)
+{
+    const struct plan_class *cls = &step->classes[index];
+    uint64_t heads = (uint64_t)step->cache->shape.query_heads / step->cache->shape.kv_heads *
+                     widest_run(step, index);
+    uint64_t one = heads * cls->most_blocks * sizeof(float), all = cls->choosers.count * one;
+    *scores = all < SCORE_BYTES ? all : one > SCORE_BYTES ? one : SCORE_BYTES;
+    return cls->choosers.count * heads * cls->most_chosen * sizeof(uint32_t);
+}
+
+/* Work memory: line pages, then raw rows, carries, partials, chosen blocks and scores. */
 static ratp_status place_scratch(ratp_step *step, struct blob *blob, struct error *err)
 {
     ratp_cache *cache = step->cache;
@@ -174,8 +234,16 @@ static ratp_status place_scratch(ratp_step *step, struct blob *blob, struct erro
         carry_at += step->rows * shape_raw_bytes(shape);
     uint64_t partial_at = carry_at + (uint64_t)step->plan.carries * shape->kv_heads * 3 *
                                          shape->head_size * sizeof(float);
-    uint64_t size = partial_at + (uint64_t)step->plan.partials * shape->query_heads *
-                                     (shape->value_size + 2) * sizeof(float);
+    uint64_t chosen_at = partial_at + (uint64_t)step->plan.partials * shape->query_heads *
+                                          (shape->value_size + 2) * sizeof(float);
+    uint64_t chosen = 0, scores = 0;
+    for (uint32_t c = 0; c < step->class_count; c++) {
+        uint64_t class_scores, bytes = chosen_bytes(step, c, &class_scores);
+        chosen = bytes > chosen ? bytes : chosen;
+        scores = class_scores > scores ? class_scores : scores;
+    }
+    uint64_t score_at = chosen_at + chosen;
+    uint64_t size = score_at + scores;
     if (size > cache->scratch.size) {
         struct mem grown;
         ratp_status status = b->ops->mem_alloc(b, size, MEM_DEVICE, "step work memory", &grown, err);
@@ -188,6 +256,9 @@ static ratp_status place_scratch(ratp_step *step, struct blob *blob, struct erro
     step->plan.raw_address = base + raw_at;
     step->plan.carry_address = base + carry_at;
     step->plan.partial_address = base + partial_at;
+    step->plan.chosen_address = base + chosen_at;
+    step->plan.score_address = base + score_at;
+    step->plan.score_bytes = scores;
 
     struct gpu_page *page = (void *)(blob->data + step->plan.pages.offset);
     uint64_t line = 0;
@@ -212,19 +283,10 @@ static void add_offsets(ratp_step *step, struct blob *blob)
         void *table = blob_add(blob, bytes, &layout->offsets);
         if (table)
             memcpy(table, layout->slab_offset, bytes);
+        table = blob_add(blob, bytes, &layout->summaries);
+        if (table)
+            memcpy(table, layout->slab_summary, bytes);
     }
-}
-
-/* The most neighbouring heads of one layer that are of the class. */
-static uint32_t widest_run(const ratp_step *step, uint32_t index)
-{
-    uint32_t widest = 1;
-    for (uint32_t slab = 0, heads; slab < step->cache->slabs; slab += heads) {
-        heads = run_of(step->cache, slab, step->slab_class);
-        if (step->slab_class[slab] == index && heads > widest)
-            widest = heads;
-    }
-    return widest;
 }
 
 ratp_status step_plan(ratp_step *step, struct error *err)

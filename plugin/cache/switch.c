@@ -23,6 +23,8 @@ static bool same_stores(const ratp_cache *cache, const struct layout *a, const s
         return false;
     for (uint32_t s = 0; s < a->store_count; s++)
         if (a->stores[s].everything != b->stores[s].everything ||
+            !summary_equal(&a->stores[s].summaries[0], &b->stores[s].summaries[0]) ||
+            !summary_equal(&a->stores[s].summaries[1], &b->stores[s].summaries[1]) ||
             (!a->stores[s].everything && !variant_equal(&a->stores[s].keep, &b->stores[s].keep)))
             return false;
     return memcmp(a->slab_store, b->slab_store, cache->slabs * sizeof *a->slab_store) == 0;
@@ -283,6 +285,8 @@ static ratp_status restock(ratp_seq *seq, struct layout *to, struct error *err)
         status = take_pages(&change, err);
     if (!status && seq->length)
         status = move_tokens(&change, err);
+    if (!status)
+        status = stores_summarise(seq->cache, to, change.stores, seq->length, err);
     if (!status) {
         stores_drop_pages(seq->layout, seq->stores);
         struct seq_store *old = seq->stores;

@@ -131,6 +131,20 @@ static ratp_status restore(struct backend *b, struct stream *s, const struct res
     return leave(s, kernels_restore(b, s, args, err));
 }
 
+static ratp_status summarise(struct backend *b, struct stream *s, const struct memory_args *args,
+                             struct error *err)
+{
+    enter(s);
+    return leave(s, kernels_summarise(b, s, args, err));
+}
+
+static ratp_status choose(struct backend *b, struct stream *s, const struct attend_args *args,
+                          struct error *err)
+{
+    enter(s);
+    return leave(s, kernels_choose(b, s, args, err));
+}
+
 static ratp_status attend(struct backend *b, struct stream *s, const struct attend_args *args,
                           struct error *err)
 {
@@ -168,6 +182,8 @@ static const struct backend_ops ops = {
     .move = move,
     .memory = memory,
     .restore = restore,
+    .summarise = summarise,
+    .choose = choose,
     .attend = attend,
     .merge = merge,
     .limits = kernels_limits,

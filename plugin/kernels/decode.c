@@ -84,10 +84,18 @@ ratp_status kernels_attend_decode(struct backend *b, struct stream *s,
         return RATP_OK;
     const struct layer_shape *shape = args->shape;
     struct decode_form form = decode_form(vk_device_caps(kernel_device(b)), shape);
-    const uint32_t own[] = {form.heads,    form.lanes, form.teams, form.k_blocks,
-                            form.v_blocks, form.keys,  form.lanes * form.teams};
+    bool choose = args->cls->choosers.count > 0;
+    if (args->cls->heads_choose)
+        form.heads = 1; /* no two share a read */
+    const uint32_t own[] = {form.heads,    form.lanes, form.teams,
+                            form.k_blocks, form.v_blocks, form.keys,
+                            form.lanes * form.teams, choose};
     struct attend_kernel k;
     attend_kernel_init(&k, args, form.shader, own, sizeof own / sizeof *own);
+    if (choose) {
+        k.push.mask = args->plan->chosen_address;
+        k.push.mask_token = args->cls->most_chosen;
+    }
     uint32_t blocks = groups_of(shape->query_heads / shape->kv_heads, form.heads);
     return items_dispatch(s, &k.items, args->cls->singles, sizeof(struct gpu_tile),
                           shape->kv_heads * blocks, 1, err);

@@ -41,6 +41,10 @@ ratp_status kernels_memory(struct backend *b, struct stream *s, const struct mem
                            struct error *err);
 ratp_status kernels_restore(struct backend *b, struct stream *s, const struct restore_args *args,
                             struct error *err);
+ratp_status kernels_summarise(struct backend *b, struct stream *s, const struct memory_args *args,
+                              struct error *err);
+ratp_status kernels_choose(struct backend *b, struct stream *s, const struct attend_args *args,
+                           struct error *err);
 ratp_status kernels_attend(struct backend *b, struct stream *s, const struct attend_args *args,
                            struct error *err);
 ratp_status kernels_merge(struct backend *b, struct stream *s, const struct merge_args *args,

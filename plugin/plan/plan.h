@@ -89,7 +89,33 @@ struct gpu_view {
     uint32_t k_slot, k_head, v_slot, v_head; /* where the shape has view_strides */
     uint32_t offsets; /* bytes from the plan to a table: where each head of the model begins in
                          layered pages; 0 where there are none */
+    /* Queries that choose among blocks of keys (quest, moba): */
+    uint32_t select; /* enum gpu_select: by what a block is scored */
+    uint32_t block;  /* its tokens; key i of a chosen list is in its block i / block */
+    uint32_t choose; /* blocks that a query attends, its own the last of them */
+    uint32_t by_group; /* 1: the query heads of a group choose together */
+    /* What is known of a block: an entry for so many of its tokens, all of them or those
+     * of one page, behind the rows of the page. */
+    uint32_t summaries;    /* like `offsets`: where each head's entries begin */
+    uint32_t summary_head; /* bytes to the next head's */
+    uint32_t entry_at;     /* bytes from a head's entries to those that score */
+    uint32_t entry_tokens, entry_bytes;
     struct gpu_segment segment[PLAN_SEGMENTS];
+};
+
+enum gpu_select {
+    SELECT_NONE = 0,
+    SELECT_EXTREMES = 1, /* an entry has each channel's least and greatest K */
+    SELECT_MEAN = 2      /* the sum of K, float32 */
+};
+
+/* Entries [first, first + count) of a view, counted from the sequence's first, that the
+ * step's new tokens complete. */
+struct gpu_summary {
+    uint32_t view;
+    uint32_t select; /* what an entry holds */
+    uint32_t entry_at, entry_tokens, entry_bytes;
+    uint32_t first, count;
 };
 
 /* Query tokens [token0, token0 + tokens) of a view over part `split` of
@@ -100,6 +126,12 @@ struct gpu_tile {
     uint32_t view, token0, tokens;
     uint32_t split, splits;
     uint32_t partial; /* first partial row: (partial + split * tokens + i) is token i's */
+    uint32_t chooser; /* where the view selects: number of the token in plan_class.choosers */
+};
+
+/* A query token that chooses blocks. */
+struct gpu_chooser {
+    uint32_t view, token;
 };
 
 /* A token whose partials are merged: rows partial + split * step. */
@@ -152,6 +184,11 @@ struct plan_class {
     struct plan_list tiles;   /* tiles of several tokens: prompts */
     struct plan_list singles; /* tiles of one token: decoding */
     struct plan_list gathers;
+    struct plan_list summaries;
+    struct plan_list choosers;
+    uint32_t most_blocks;  /* of a chooser, among which it chooses */
+    uint32_t most_chosen;  /* view->choose at most: the stride of the lists of chosen blocks */
+    bool heads_choose;     /* in some view each query head has a list of its own */
     /* Kernels choose their form by these: query tokens in tiles, and about how
      * many keys they attend altogether. */
     uint64_t tile_queries, tile_keys;
@@ -175,12 +212,22 @@ struct plan {
     uint64_t partial_address; /* [partial row][query head][value_size + 2] float32: the weighted
                                  sum of V, the running maximum, the sum of exponentials */
     uint32_t partials;        /* partial rows */
+    uint64_t chosen_address;  /* [chooser][query head][most_chosen] block numbers, ascending */
+    uint64_t score_address;   /* [chooser of a batch][query head][most_blocks] float32 */
+    uint64_t score_bytes;     /* room there: as many choosers go together */
 };
 
 /* The keys [*lo, *hi) of a segment that queries at positions first_t ... last_t
- * of the view can see: a superset for each of them, exact for their union. */
+ * of the view can see: a superset for each of them, exact for their union. Where the
+ * view selects, the two are one, and the keys are counted along its list. */
 void segment_range(const struct gpu_view *view, const struct gpu_segment *segment,
                    uint32_t first_t, uint32_t last_t, uint32_t *lo, uint32_t *hi);
+
+/* Blocks up to the one that holds position t, and how many of them, and of their keys,
+ * a query there attends. */
+uint32_t blocks_at(const struct gpu_view *view, uint32_t t);
+uint32_t chosen_at(const struct gpu_view *view, uint32_t t);
+uint32_t chosen_keys(const struct gpu_view *view, uint32_t t);
 
 /* Whether a query at position t attends position pos through `segment`. */
 bool segment_attends(const struct gpu_view *view, const struct gpu_segment *segment, uint32_t t,

@@ -1,6 +1,22 @@
 #include "plan.h"
 
-/* The same three functions stand in shaders/include/plan.glsl. */
+/* The same functions stand in shaders/include/plan.glsl. */
+
+uint32_t blocks_at(const struct gpu_view *view, uint32_t t)
+{
+    return t / view->block + 1;
+}
+
+uint32_t chosen_at(const struct gpu_view *view, uint32_t t)
+{
+    uint32_t blocks = blocks_at(view, t);
+    return blocks < view->choose ? blocks : view->choose;
+}
+
+uint32_t chosen_keys(const struct gpu_view *view, uint32_t t)
+{
+    return (chosen_at(view, t) - 1) * view->block + t % view->block + 1;
+}
 
 void segment_range(const struct gpu_view *view, const struct gpu_segment *segment,
                    uint32_t first_t, uint32_t last_t, uint32_t *lo, uint32_t *hi)
@@ -11,6 +27,10 @@ void segment_range(const struct gpu_view *view, const struct gpu_segment *segmen
         return;
     if (last_t < segment->pos0) {
         *hi = 0;
+        return;
+    }
+    if (view->select) {
+        *hi = chosen_keys(view, last_t);
         return;
     }
     uint32_t visible = (last_t - segment->pos0) / segment->pos_step + 1;

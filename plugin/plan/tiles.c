@@ -34,7 +34,14 @@ static bool walk_next(struct walk *w)
     uint32_t left = w->views[w->view].rows - next;
     w->token0 = next;
     w->tokens = left < w->tile_tokens ? left : w->tile_tokens;
+    if (w->views[w->view].select)
+        w->tokens = 1; /* no two tokens have the same keys */
     return true;
+}
+
+static bool is_single(const struct walk *w)
+{
+    return w->views[w->view].rows == 1 || w->views[w->view].select;
 }
 
 /* Keys of a split such that all of them together are about `target_groups`
@@ -57,6 +64,23 @@ static uint32_t split_count(uint64_t keys, uint64_t size, const struct work_limi
     return (uint32_t)(splits < most ? splits : most);
 }
 
+/* The most that a chooser of the class has to choose from, and chooses. */
+static void measure_choice(struct plan_class *cls, const struct gpu_view *views)
+{
+    cls->most_blocks = cls->most_chosen = 0;
+    cls->heads_choose = false;
+    for (uint32_t i = 0; i < cls->views.count; i++) {
+        const struct gpu_view *view = &views[i];
+        if (!view->select)
+            continue;
+        uint32_t blocks = blocks_at(view, view->pos0 + view->rows - 1);
+        uint32_t chosen = blocks < view->choose ? blocks : view->choose;
+        cls->most_blocks = blocks > cls->most_blocks ? blocks : cls->most_blocks;
+        cls->most_chosen = chosen > cls->most_chosen ? chosen : cls->most_chosen;
+        cls->heads_choose |= !view->by_group;
+    }
+}
+
 void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_limits *limits,
                 uint32_t *partials)
 {
@@ -65,13 +89,14 @@ void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_lim
         return;
     struct walk start = {(const void *)(blob->data + cls->views.offset), cls->views.count,
                          limits->tile_tokens, 0, 0, 0};
+    measure_choice(cls, start.views);
     /* A sequence with one new token is a single; a prompt's last tile may have
      * one token and is still a tile. */
     cls->tile_queries = cls->tile_keys = 0;
     uint64_t tile_total = 0, single_total = 0;
     for (struct walk w = start; walk_next(&w);) {
         uint64_t keys = tile_keys(&w.views[w.view], w.token0, w.tokens);
-        if (w.views[w.view].rows == 1) {
+        if (is_single(&w)) {
             single_total += keys;
         } else {
             tile_total += keys;
@@ -84,12 +109,13 @@ void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_lim
     uint64_t tile_size = split_size(tile_total, limits);
     uint64_t single_size = split_size(single_total, limits);
 
-    uint32_t tiles = 0, singles = 0, gathers = 0;
+    uint32_t tiles = 0, singles = 0, gathers = 0, choosers = 0;
     for (struct walk w = start; walk_next(&w);) {
         const struct gpu_view *view = &w.views[w.view];
-        bool single = view->rows == 1;
+        bool single = is_single(&w);
         uint32_t splits = split_count(tile_keys(view, w.token0, w.tokens),
                                       single ? single_size : tile_size, limits);
+        choosers += view->select != SELECT_NONE;
         *(single ? &singles : &tiles) += splits;
         if (splits > 1)
             gathers += w.tokens;
@@ -97,9 +123,11 @@ void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_lim
     cls->tiles.count = tiles;
     cls->singles.count = singles;
     cls->gathers.count = gathers;
+    cls->choosers.count = choosers;
     blob_add(blob, tiles * sizeof(struct gpu_tile), &cls->tiles.offset);
     blob_add(blob, singles * sizeof(struct gpu_tile), &cls->singles.offset);
     blob_add(blob, gathers * sizeof(struct gpu_gather), &cls->gathers.offset);
+    blob_add(blob, choosers * sizeof(struct gpu_chooser), &cls->choosers.offset);
     if (blob->failed)
         return;
 
@@ -107,14 +135,19 @@ void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_lim
     struct gpu_tile *tile = (void *)(blob->data + cls->tiles.offset);
     struct gpu_tile *one = (void *)(blob->data + cls->singles.offset);
     struct gpu_gather *gather = (void *)(blob->data + cls->gathers.offset);
+    struct gpu_chooser *chooser = (void *)(blob->data + cls->choosers.offset);
+    choosers = 0;
     for (struct walk w = start; walk_next(&w);) {
         const struct gpu_view *view = &w.views[w.view];
-        bool single = view->rows == 1;
+        bool single = is_single(&w);
         uint32_t splits = split_count(tile_keys(view, w.token0, w.tokens),
                                       single ? single_size : tile_size, limits);
         struct gpu_tile **at = single ? &one : &tile;
         for (uint32_t s = 0; s < splits; s++)
-            *(*at)++ = (struct gpu_tile){w.view, w.token0, w.tokens, s, splits, *partials};
+            *(*at)++ = (struct gpu_tile){w.view,  w.token0, w.tokens, s,
+                                         splits, *partials, choosers};
+        if (view->select)
+            chooser[choosers++] = (struct gpu_chooser){w.view, w.token0};
         if (splits == 1)
             continue;
         for (uint32_t i = 0; i < w.tokens; i++)

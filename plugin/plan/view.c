@@ -76,7 +76,7 @@ void plan_view(const struct view_source *s, struct gpu_view *view)
      * tokens would share its slots. */
     uint32_t recent = s->line_pages ? s->variant.window : s->rows;
     view->ring_from = s->rows > recent ? total - recent : s->pos0;
-    if (s->variant.kind == RATP_DENSE) {
+    if (s->variant.kind != RATP_DILATED && s->variant.kind != RATP_STREAMING) {
         add_segment(view, (struct gpu_segment){
             .page0 = s->line_page0, .pages = s->line_pages, .pos0 = 0, .pos_step = 1,
             .slot0 = 0, .slot_step = 1, .keys = total, .layered = 1});

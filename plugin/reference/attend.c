@@ -16,6 +16,7 @@ struct batch {
     uint32_t kv_head, group;
     uint32_t token0; /* of the tile, in the view */
     uint32_t first, count;
+    const uint32_t *chosen; /* blocks, where the view selects: then count is 1 */
 };
 
 static uint32_t token_of(const struct batch *batch, uint32_t i)
@@ -67,7 +68,10 @@ static void load_keys(struct stream *s, const struct batch *batch,
                           ? slab_offset(batch->args->plan, batch->view, batch->args->slab)
                           : 0;
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t index = segment->slot0 + (key0 + i) * segment->slot_step;
+        uint32_t key = key0 + i, block = batch->view->block;
+        if (batch->chosen)
+            key = batch->chosen[key / block] * block + key % block;
+        uint32_t index = segment->slot0 + key * segment->slot_step;
         if (segment->slot_ring)
             index %= segment->slot_ring;
         struct slot slot = slot_at(batch->args->plan, shape, segment->page0, segment->pages, index,
@@ -76,7 +80,7 @@ static void load_keys(struct stream *s, const struct batch *batch,
         for (uint32_t c = 0; c < shape->head_size; c++)
             s->key[i][c] = s->row[c];
         dtype_load_row(slot.v, shape->v_dtype, shape->value_size, s->value[i]);
-        s->position[i] = segment->pos0 + (key0 + i) * segment->pos_step;
+        s->position[i] = segment->pos0 + key * segment->pos_step;
     }
 }
 
@@ -173,6 +177,14 @@ static void store_results(struct stream *s, const struct batch *batch)
     }
 }
 
+/* The blocks that the pair of a batch of one attends. */
+static const uint32_t *chosen_of(const struct batch *batch, uint32_t chooser)
+{
+    const struct attend_args *args = batch->args;
+    uint64_t list = (uint64_t)chooser * args->shape->query_heads + head_of(batch, 0);
+    return (const uint32_t *)at(args->plan->chosen_address) + list * args->cls->most_chosen;
+}
+
 static void attend_batch(struct stream *s, const struct batch *batch)
 {
     uint32_t first_t = batch->view->pos0 + token_of(batch, 0);
@@ -207,8 +219,10 @@ static void attend_tiles(struct stream *s, const struct attend_args *args, struc
         if (tile->split > 0)
             continue;
         uint32_t pairs = tile->tokens * group;
+        bool selects = views[tile->view].select != SELECT_NONE;
+        uint32_t most = selects ? 1 : BLOCK_ROWS;
         for (uint32_t head = 0; head < args->shape->kv_heads; head++)
-            for (uint32_t first = 0; first < pairs; first += BLOCK_ROWS) {
+            for (uint32_t first = 0; first < pairs; first += most) {
                 struct batch batch = {
                     .args = args,
                     .view = &views[tile->view],
@@ -217,8 +231,10 @@ static void attend_tiles(struct stream *s, const struct attend_args *args, struc
                     .group = group,
                     .token0 = tile->token0,
                     .first = first,
-                    .count = pairs - first < BLOCK_ROWS ? pairs - first : BLOCK_ROWS,
+                    .count = pairs - first < most ? pairs - first : most,
                 };
+                if (selects)
+                    batch.chosen = chosen_of(&batch, tile->chooser);
                 attend_batch(s, &batch);
             }
     }

@@ -77,6 +77,10 @@ ratp_status reference_move(struct backend *b, struct stream *s, const struct mem
                            struct error *err);
 ratp_status reference_restore(struct backend *b, struct stream *s,
                               const struct restore_args *args, struct error *err);
+ratp_status reference_summarise(struct backend *b, struct stream *s,
+                                const struct memory_args *args, struct error *err);
+ratp_status reference_choose(struct backend *b, struct stream *s, const struct attend_args *args,
+                             struct error *err);
 ratp_status reference_attend(struct backend *b, struct stream *s, const struct attend_args *args,
                              struct error *err);
 ratp_status reference_merge(struct backend *b, struct stream *s, const struct merge_args *args,

@@ -22,7 +22,7 @@ int main(int argc, char **argv)
     const uint32_t tokens[] = {TOKENS, 1}; /* a prompt, then one more token */
     struct ratp_attend_io io = {sizeof io, TENSOR(q), TENSOR(k), TENSOR(v), TENSOR(f), .out = TENSOR(out)};
     for (int i = 0; i < 2; i++) {
-        struct ratp_step_params batch = {sizeof batch, 1, &seq, &tokens[i]};
+        struct ratp_step_params batch = {sizeof batch, .count = 1, .seqs = &seq, .n_tokens = &tokens[i]};
         if (ratp->step_begin(cache, &batch, &step) || ratp->step_attend(step, 0, &io)) return 1;
         if (ratp->step_commit(&step)) return 1;
         printf("after %u tokens: %g %g %g ...\n", i ? TOKENS + 1 : TOKENS, out[0], out[1], out[2]);

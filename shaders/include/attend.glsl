@@ -37,14 +37,15 @@ layout(push_constant, std430) uniform Push {
     uvec2 plan;
     uint pages, views, items; // offsets of lists; items: tiles or gathers
     uint page_slots;
-    uvec2 q, o, out_, lse, partial;
+    uvec2 q, o, out_, lse;
+    uvec2 partial; // or, before attention, the scores of blocks
     uint q_token, o_token, out_token, lse_token; // strides
     uint q_head, o_head, out_head, lse_head;
     uint slab; // the first head's number in the tables of offsets
     uint mask_view; // stride from view to view
     uvec2 rope_table;
-    uvec2 mask;
-    uint mask_token, mask_head; // strides
+    uvec2 mask; // or, in a cache, which has none, the lists of chosen blocks
+    uint mask_token, mask_head; // strides; mask_token may be that of the lists, in blocks
 } push;
 
 const uint QUERY_HEADS = KV_HEADS * GROUP;

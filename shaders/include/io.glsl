@@ -154,6 +154,12 @@ vec4 unpack_q8(uint word)
     return vec4(ivec4(int(word << 24), int(word << 16), int(word << 8), int(word)) >> 24);
 }
 
+// The type of the least and greatest K of a block, which are values of K.
+uint extremes_type(uint type)
+{
+    return type == Q8_0 ? F16 : type;
+}
+
 // Channels c and c + 1 of a row of the cache.
 vec2 load_row2(uvec2 row, uint type, uint size, uint c)
 {

@@ -39,6 +39,21 @@ struct View {
     uint line_pos0, line_layered;
     uint k_slot, k_head, v_slot, v_head;
     uint offsets;
+    uint select, block, choose, by_group;
+    uint summaries, summary_head, entry_at, entry_tokens, entry_bytes;
+};
+
+const uint SELECT_EXTREMES = 1;
+const uint SELECT_MEAN = 2;
+
+struct Summary {
+    uint view, select;
+    uint entry_at, entry_tokens, entry_bytes;
+    uint first, count;
+};
+
+struct Chooser {
+    uint view, token;
 };
 
 const uint PLAN_SEGMENTS = 4;
@@ -52,6 +67,7 @@ struct Tile {
     uint view, token0, tokens;
     uint split, splits;
     uint partial;
+    uint chooser;
 };
 
 struct Gather {
@@ -84,10 +100,27 @@ layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Gat
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Chunks { Chunk at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Scans { Scan at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Moves { Move at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Summaries { Summary at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Choosers { Chooser at[]; };
 
 uvec2 to_uvec2(Address a)
 {
     return uvec2(a.lo, a.hi);
+}
+
+uint blocks_at(View view, uint t)
+{
+    return t / max(view.block, 1) + 1;
+}
+
+uint chosen_at(View view, uint t)
+{
+    return min(blocks_at(view, t), view.choose);
+}
+
+uint chosen_keys(View view, uint t)
+{
+    return (chosen_at(view, t) - 1) * view.block + t % max(view.block, 1) + 1;
 }
 
 // The keys [range.x, range.y) of a segment that queries at positions
@@ -99,6 +132,8 @@ uvec2 segment_range(View view, Segment segment, uint first_t, uint last_t)
         return range;
     if (last_t < segment.pos0)
         return uvec2(0);
+    if (view.select != 0)
+        return uvec2(0, chosen_keys(view, last_t));
     range.y = min(range.y, (last_t - segment.pos0) / segment.pos_step + 1);
     if (segment.windowed != 0 && view.window < first_t && first_t - view.window > segment.pos0) {
         uint before = first_t - view.window - segment.pos0;

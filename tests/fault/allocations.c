@@ -120,7 +120,7 @@ static struct usage usage_of(ratp_cache *cache, ratp_seq *const *seqs)
 /* One forward pass; an abort, where it is tried, must undo it. */
 static void pass(ratp_cache *cache, ratp_seq *const *seqs, const uint32_t *tokens, int number)
 {
-    struct ratp_step_params params = {sizeof params, 2, seqs, tokens};
+    struct ratp_step_params params = {sizeof params, .count = 2, .seqs = seqs, .n_tokens = tokens};
     struct usage before = usage_of(cache, seqs);
     for (int attempt = 0; attempt < 3; attempt++) {
         ratp_step *step = NULL;

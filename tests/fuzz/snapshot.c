@@ -68,7 +68,7 @@ static void feed(ratp_cache *cache, ratp_seq *seq, uint32_t tokens)
     const struct ratp_tensor tensor = {sizeof tensor, .host = in}, to = {sizeof to, .host = out};
     struct ratp_attend_io io = {sizeof io, &tensor, &tensor, &tensor, .out = &to};
     io.f = cache == caches[2] ? NULL : &tensor;
-    struct ratp_step_params params = {sizeof params, 1, &seq, &tokens};
+    struct ratp_step_params params = {sizeof params, .count = 1, .seqs = &seq, .n_tokens = &tokens};
     ratp_step *step = NULL;
     REQUIRE(ratp->step_begin(cache, &params, &step) == RATP_OK);
     for (uint32_t layer = 0; layer < LAYERS; layer++)

@@ -126,7 +126,8 @@ static void test_full(void)
     CHECK_EQUAL(ratp->seq_fork(seq, &fork), RATP_OK);
     feed(cache, seq, 1);
     uint32_t tokens = 60;
-    struct ratp_step_params params = {sizeof params, 1, &fork, &tokens};
+    struct ratp_step_params params = {
+        sizeof params, .count = 1, .seqs = &fork, .n_tokens = &tokens};
     ratp_step *step = NULL;
     REFUSE(cache, ratp->step_begin(cache, &params, &step), RATP_CACHE_FULL, "more pages of");
     CHECK_CONTAINS(host_message(cache), "most by: sequence ");

@@ -65,7 +65,7 @@ ratp_seq *host_seq(ratp_cache *cache)
 
 ratp_step *host_step(ratp_cache *cache, ratp_seq *seq, uint32_t tokens)
 {
-    struct ratp_step_params params = {sizeof params, 1, &seq, &tokens};
+    struct ratp_step_params params = {sizeof params, .count = 1, .seqs = &seq, .n_tokens = &tokens};
     ratp_step *step = NULL;
     if (!CHECK_EQUAL(ratp->step_begin(cache, &params, &step), RATP_OK)) {
         fprintf(stderr, "%s\n", host_message(cache));

@@ -15,7 +15,7 @@ static ratp_cache *cache_of(const struct ratp_geometry *geometry, uint64_t budge
 
 static ratp_status begin(ratp_cache *cache, ratp_seq *seq, uint32_t tokens, ratp_step **out)
 {
-    struct ratp_step_params params = {sizeof params, 1, &seq, &tokens};
+    struct ratp_step_params params = {sizeof params, .count = 1, .seqs = &seq, .n_tokens = &tokens};
     return ratp->step_begin(cache, &params, out);
 }
 

@@ -31,7 +31,7 @@ static void test_budget(void)
     CHECK_EQUAL(ratp->cache_create(device, &params, &cache), RATP_OK);
     ratp_seq *seq = host_seq(cache);
     for (uint32_t tokens = 1; tokens <= 500; tokens += 60) {
-        struct ratp_step_params p = {sizeof p, 1, &seq, &tokens};
+        struct ratp_step_params p = {sizeof p, .count = 1, .seqs = &seq, .n_tokens = &tokens};
         ratp_step *step = NULL;
         if (tokens > 192)
             REFUSE(cache, ratp->step_begin(cache, &p, &step), RATP_CACHE_FULL, "the cache is full");
@@ -61,7 +61,7 @@ static void test_begin(void)
     ratp_seq *seqs[2] = {seq, seq};
     uint32_t tokens[2] = {4, 4};
     ratp_step *step = (ratp_step *)device;
-    struct ratp_step_params p = {sizeof p, 1, seqs, tokens};
+    struct ratp_step_params p = {sizeof p, .count = 1, .seqs = seqs, .n_tokens = tokens};
     CHECK_EQUAL(ratp->step_begin(NULL, &p, &step), RATP_INVALID_ARGUMENT);
     CHECK(!step);
     REFUSE(device, ratp->step_begin((ratp_cache *)device, &p, &step), RATP_INVALID_ARGUMENT,
@@ -71,17 +71,17 @@ static void test_begin(void)
     p.struct_size = 16;
     REFUSE(cache, ratp->step_begin(cache, &p, &step), RATP_INVALID_ARGUMENT,
            "params->struct_size is 16");
-    p = (struct ratp_step_params){sizeof p, 0, seqs, tokens};
+    p = (struct ratp_step_params){sizeof p, .count = 0, .seqs = seqs, .n_tokens = tokens};
     REFUSE(cache, ratp->step_begin(cache, &p, &step), RATP_INVALID_ARGUMENT, "count is 0");
     p.count = 65537;
     REFUSE(cache, ratp->step_begin(cache, &p, &step), RATP_INVALID_ARGUMENT, "count is 65537");
-    p = (struct ratp_step_params){sizeof p, 1, NULL, tokens};
+    p = (struct ratp_step_params){sizeof p, .count = 1, .seqs = NULL, .n_tokens = tokens};
     REFUSE(cache, ratp->step_begin(cache, &p, &step), RATP_INVALID_ARGUMENT,
            "params->seqs is NULL");
-    p = (struct ratp_step_params){sizeof p, 1, seqs, NULL};
+    p = (struct ratp_step_params){sizeof p, .count = 1, .seqs = seqs, .n_tokens = NULL};
     REFUSE(cache, ratp->step_begin(cache, &p, &step), RATP_INVALID_ARGUMENT,
            "params->n_tokens is NULL");
-    p = (struct ratp_step_params){sizeof p, 2, seqs, tokens};
+    p = (struct ratp_step_params){sizeof p, .count = 2, .seqs = seqs, .n_tokens = tokens};
     REFUSE(cache, ratp->step_begin(cache, &p, &step), RATP_INVALID_ARGUMENT,
            "seqs[1] is in the batch twice");
     seqs[1] = other;
@@ -145,7 +145,7 @@ static void test_order(void)
     ratp_cache *cache = host_cache();
     ratp_seq *seq = host_seq(cache);
     ratp_step *step = host_step(cache, seq, 4), *second = NULL;
-    struct ratp_step_params p = {sizeof p, 1, &seq, &(uint32_t){1}};
+    struct ratp_step_params p = {sizeof p, .count = 1, .seqs = &seq, .n_tokens = &(uint32_t){1}};
     struct ratp_attend_io io = host_io();
     REFUSE(cache, ratp->step_begin(cache, &p, &second), RATP_WRONG_STATE, "open step");
     REFUSE(seq, ratp->seq_destroy(&seq), RATP_WRONG_STATE, "open step");

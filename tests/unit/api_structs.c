@@ -96,7 +96,7 @@ static void test_newer_steps(void)
     ratp_seq *seq = host_seq(cache);
     ratp_step *step = NULL;
     uint32_t tokens = 3;
-    struct ratp_step_params params = {sizeof params, 1, &seq, &tokens};
+    struct ratp_step_params params = {sizeof params, .count = 1, .seqs = &seq, .n_tokens = &tokens};
     union newer n = GROWN(params, 1);
     REFUSE(cache, ratp->step_begin(cache, &n.step, &step), RATP_UNSUPPORTED, "params");
     n = GROWN(params, 0);

@@ -60,7 +60,7 @@ static void feed(struct worker *w, ratp_cache *cache, ratp_seq *seq, uint32_t to
 {
     struct ratp_tensor in = {sizeof in, .host = w->in}, out = {sizeof out, .host = w->step_out};
     struct ratp_attend_io io = {sizeof io, &in, &in, &in, &in, NULL, &out, NULL};
-    struct ratp_step_params params = {sizeof params, 1, &seq, &tokens};
+    struct ratp_step_params params = {sizeof params, .count = 1, .seqs = &seq, .n_tokens = &tokens};
     ratp_step *step = NULL;
     expect(w, ratp->step_begin(cache, &params, &step) == RATP_OK);
     for (uint32_t layer = 0; layer < LAYERS && step; layer++)
@@ -152,7 +152,8 @@ static void test_intruder(void)
     uint32_t tokens = MAX_ROWS, rounds = 0;
     CHECK_EQUAL(pthread_create(&w.thread, NULL, intrude, &w), 0);
     for (; rounds < 12; rounds++) {
-        struct ratp_step_params params = {sizeof params, 1, &seq, &tokens};
+        struct ratp_step_params params = {
+            sizeof params, .count = 1, .seqs = &seq, .n_tokens = &tokens};
         ratp_step *step = NULL;
         while (refused(ratp->step_begin(w.cache, &params, &step), w.cache))
             ;

@@ -202,7 +202,8 @@ AT(ratp_step_params, struct_size, 0);
 AT(ratp_step_params, count, 8);
 AT(ratp_step_params, seqs, 16);
 AT(ratp_step_params, n_tokens, 24);
-SIZE(ratp_step_params, 32);
+AT(ratp_step_params, kinds, 32);
+SIZE(ratp_step_params, 40);
 
 AT(ratp_attend_io, struct_size, 0);
 AT(ratp_attend_io, q, 8);

@@ -1,0 +1,43 @@
+// What is known of blocks of keys, from the rows in the cache: the least and the
+// greatest K of each channel, or their sum. An invocation takes two channels of a
+// head, and walks along the tokens of an entry.
+#version 450
+#extension GL_GOOGLE_include_directive : require
+
+#include "memory.glsl"
+
+void main()
+{
+    uint pairs = HEAD_SIZE / 2;
+    uint head = gl_GlobalInvocationID.x / pairs, c = gl_GlobalInvocationID.x % pairs * 2;
+    if (head >= KV_HEADS)
+        return;
+    Summary summary = Summaries(plus(push.plan, push.items)).at[gl_WorkGroupID.y];
+    View view = load_view(summary.view);
+    uint offset = slab_offset(view);
+    uint entries = Words(plus(push.plan, view.summaries)).at[push.slab] + head * view.summary_head +
+                   summary.entry_at;
+    uint in_page = push.page_slots / summary.entry_tokens;
+    for (uint n = gl_WorkGroupID.z; n < summary.count; n += gl_NumWorkGroups.z) {
+        uint entry = summary.first + n;
+        uint slot = entry * summary.entry_tokens;
+        Page page = load_page(page_of(view.line_page0, view.line_pages, push.page_slots, slot));
+        uvec2 row = plus(plus(to_uvec2(page.k), offset + head * K_HEAD), slot, K_SLOT);
+        vec2 least = load_row2(row, K_TYPE, HEAD_SIZE, c), greatest = least, sum = least;
+        for (uint i = 1; i < summary.entry_tokens; i++) {
+            row = plus(row, K_SLOT);
+            vec2 k = load_row2(row, K_TYPE, HEAD_SIZE, c);
+            least = min(least, k);
+            greatest = max(greatest, k);
+            sum += k;
+        }
+        uvec2 to = plus(to_uvec2(page.k), entries + entry % in_page * summary.entry_bytes);
+        if (summary.select == SELECT_MEAN) {
+            store2(to, F32, c, sum);
+        } else {
+            uint type = extremes_type(K_TYPE);
+            store2(to, type, c, least);
+            store2(plus(to, row_bytes(type, HEAD_SIZE)), type, c, greatest);
+        }
+    }
+}

@@ -2,16 +2,14 @@
 #include "file.h"
 #include "options.h"
 #include "policy_name.h"
+#include "printer.h"
 #include "report.h"
-#include "terminal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MAX_RUNS 16
-/* Enough of the prompt for a piece to know what it follows. */
-#define CONTEXT_TOKENS 8
 
 struct program {
     struct run_options options;
@@ -23,14 +21,6 @@ struct program {
     uint32_t input_count;
     struct report_run runs[MAX_RUNS];
     uint32_t run_count;
-};
-
-/* Prints text as tokens arrive: what they add to the text so far. */
-struct printer {
-    const struct tokenizer *tokenizer;
-    int32_t *tokens; /* the end of the prompt, then all that was generated */
-    uint32_t count;
-    size_t printed;
 };
 
 static bool read_input(struct program *p, struct problem *problem)
@@ -106,36 +96,7 @@ static bool add_runs(struct program *p, struct problem *problem)
 
 static void print_token(void *user, int32_t token)
 {
-    struct printer *printer = user;
-    size_t size = 0;
-    printer->tokens[printer->count++] = token;
-    char *text = tokenizer_decode(printer->tokenizer, printer->tokens, printer->count, &size);
-    if (!text)
-        return;
-    /* A character may be spread over several tokens; until the last it shows
-     * as U+FFFD, and is held back. */
-    const bool unfinished = printer->tokenizer->kind == MODEL_TOKENS_SENTENCEPIECE && size >= 3 &&
-                            memcmp(text + size - 3, "\xef\xbf\xbd", 3) == 0;
-    if (!unfinished && size > printer->printed) {
-        fwrite(text + printer->printed, 1, size - printer->printed, stdout);
-        fflush(stdout);
-        printer->printed = size;
-    }
-    free(text);
-}
-
-static bool open_printer(const struct program *p, struct printer *printer,
-                         struct problem *problem)
-{
-    const uint32_t context = p->input_count < CONTEXT_TOKENS ? p->input_count : CONTEXT_TOKENS;
-    *printer = (struct printer){.tokenizer = &p->tokenizer, .count = context};
-    printer->tokens = malloc((context + p->options.tokens + 1) * sizeof *printer->tokens);
-    if (!printer->tokens)
-        return problem_set(problem, "out of memory");
-    memcpy(printer->tokens, p->input + p->input_count - context,
-           context * sizeof *printer->tokens);
-    free(tokenizer_decode(&p->tokenizer, printer->tokens, context, &printer->printed));
-    return true;
+    printer_token(user, token);
 }
 
 /* A first chunk and a first decode step, so that no pipeline is made while
@@ -162,7 +123,8 @@ static bool run_one(struct program *p, struct report_run *run, struct problem *p
     const struct run_options *o = &p->options;
     const bool print = !o->compare && !o->json;
     struct printer printer;
-    if (!open_printer(p, &printer, problem))
+    if (!printer_open(&printer, &p->tokenizer, p->input, p->input_count, (uint32_t)o->tokens,
+                      problem))
         return false;
     const struct generate_options options = {
         .tokens = p->input,
@@ -181,7 +143,7 @@ static bool run_one(struct program *p, struct report_run *run, struct problem *p
     const bool timed = o->compare || o->stats || o->json;
     bool good = !timed || warm_up(p, &options, problem);
     good = good && generate(p->engine, &options, &run->result, problem);
-    free(printer.tokens);
+    printer_close(&printer);
     if (!good)
         return false;
     if (print && run->result.count > 0)

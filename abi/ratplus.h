@@ -59,7 +59,7 @@ enum {
     RATP_CACHE_FULL = 4,       /* the cache's budget; nothing changed */
     RATP_NOT_RETAINED = 5,     /* the cache no longer holds what this needs; nothing changed */
     RATP_UNSUPPORTED = 6,      /* well-formed, but not on this device or in this version */
-    RATP_NOT_FOUND = 7,        /* no such device or extension */
+    RATP_NOT_FOUND = 7,        /* no such device, extension or file */
     RATP_PARSE_ERROR = 8,      /* a text or a file is malformed; the message says where */
     RATP_DEVICE_LOST = 9,      /* the GPU is gone: every call on its device fails from now on */
     RATP_INTERNAL = 10         /* a driver failed in a way that it should not */
@@ -553,6 +553,32 @@ struct ratp_api {
      * pages before are freed. A policy's ranges are checked as by cache_create.
      * RATP_WRONG_STATE while an open step has `seq`. [one thread per cache] */
     ratp_status (*seq_set_policy)(ratp_seq *seq, const ratp_policy *policy);
+    /* Writes a snapshot of the sequence to `data`, from which seq_load makes it
+     * again: in this process or another, on any device. *needed gets the
+     * snapshot's size in bytes; with data NULL and size 0 that is all. A smaller
+     * `size` is RATP_INVALID_ARGUMENT, and nothing is written; after any other
+     * failure `data` holds no snapshot. Waits for submitted work. RATP_WRONG_STATE
+     * while an open step has `seq`. [one thread per cache] */
+    ratp_status (*seq_save)(ratp_seq *seq, void *data, uint64_t size, uint64_t *needed);
+    /* A sequence from a snapshot of `size` bytes, with the tokens, memory state and
+     * policy of the one that was saved: it goes on as that one would, on the same
+     * device and with the same page_slots bit for bit. The cache's geometry, rotation,
+     * dtypes and retention must be those of the cache that it was saved from, and
+     * `length` at most max_tokens, else RATP_INVALID_ARGUMENT names what differs; query
+     * heads, scale, soft-cap, page_slots, budget and policy may differ. RATP_PARSE_ERROR: the bytes are cut
+     * short, damaged or no snapshot, and the message says where. RATP_UNSUPPORTED:
+     * of a version that this library does not read. RATP_CACHE_FULL: there is no
+     * room. On failure *out is NULL. [one thread per cache] */
+    ratp_status (*seq_load)(ratp_cache *cache, const void *data, uint64_t size, ratp_seq **out);
+    /* seq_save to a file, readable by its owner alone. It is written beside `path`,
+     * under that name and a suffix, and takes its place when it is on the disk: on
+     * failure a file that was there still is. Takes host memory for the whole
+     * snapshot. What the system refuses is RATP_INVALID_ARGUMENT, a folder that is
+     * not there RATP_NOT_FOUND, with the system's reason. [one thread per cache] */
+    ratp_status (*seq_save_file)(ratp_seq *seq, const char *path);
+    /* seq_load from a file. RATP_NOT_FOUND when there is none; what cannot be read
+     * is RATP_INVALID_ARGUMENT, with the system's reason. [one thread per cache] */
+    ratp_status (*seq_load_file)(ratp_cache *cache, const char *path, ratp_seq **out);
 };
 
 /* The only exported symbol. Returns the table, which is static, or NULL when

@@ -91,6 +91,10 @@ static const struct ratp_api table = {
     .seq_fork = api_seq_fork,
     .seq_truncate = api_seq_truncate,
     .seq_set_policy = api_seq_set_policy,
+    .seq_save = api_seq_save,
+    .seq_load = api_seq_load,
+    .seq_save_file = api_seq_save_file,
+    .seq_load_file = api_seq_load_file,
 };
 
 const struct ratp_api *ratp_get_api(uint32_t abi_major, char *reason, size_t reason_size)

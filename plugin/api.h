@@ -70,6 +70,12 @@ ratp_status api_step_attend(ratp_step *step, uint32_t layer, const struct ratp_a
 ratp_status api_step_commit(ratp_step **step);
 ratp_status api_step_abort(ratp_step **step);
 
+/* api_snapshot.c */
+ratp_status api_seq_save(ratp_seq *seq, void *data, uint64_t size, uint64_t *needed);
+ratp_status api_seq_load(ratp_cache *cache, const void *data, uint64_t size, ratp_seq **out);
+ratp_status api_seq_save_file(ratp_seq *seq, const char *path);
+ratp_status api_seq_load_file(ratp_cache *cache, const char *path, ratp_seq **out);
+
 /* api_external.c, api_merge.c */
 ratp_status api_attend_external(ratp_device *device, const struct ratp_external *params);
 ratp_status api_merge(ratp_device *device, const struct ratp_merge *params);

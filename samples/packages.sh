@@ -37,7 +37,7 @@ need_packages() {
 
 # What it takes to build the library and the samples.
 build_packages='gcc libc6-dev meson ninja-build pkg-config glslang-tools libvulkan-dev
-    libvulkan-volk-dev libcjson-dev g++ libsentencepiece-dev'
+    libvulkan-volk-dev libcjson-dev zlib1g-dev g++ libsentencepiece-dev'
 # What the samples use when they run.
 sample_packages='python3 python3-numpy libvulkan1 mesa-vulkan-drivers'
 # What the tests need beside these.

@@ -112,6 +112,7 @@ static void destroy(ratp_cache *cache)
         ops->mem_free(cache->backend, &cache->frames[i].params);
     ops->mem_free(cache->backend, &cache->scratch);
     ops->mem_free(cache->backend, &cache->rope);
+    free(cache->factors);
     if (cache->layout)
         layout_release(cache, cache->layout);
     while (cache->pools) {
@@ -207,7 +208,9 @@ void cache_describe(const ratp_cache *cache, struct ratp_cache_stats *out)
         out->pages_used += pool->used;
         out->pages_free += pool->pages - pool->used;
         out->pages_shared += pool->shared;
-        if (pool->page_bytes > out->page_bytes)
-            out->page_bytes = pool->page_bytes;
     }
+    for (const struct layout *layout = cache->layouts; layout; layout = layout->next)
+        for (uint32_t s = 0; s < layout->store_count; s++)
+            if (layout->stores[s].pool->page_bytes > out->page_bytes)
+                out->page_bytes = layout->stores[s].pool->page_bytes;
 }

@@ -75,6 +75,7 @@ struct layout {
 struct frame {
     struct mem params;
     ticket busy;
+    bool held; /* by the open step, which reads it until it is over */
 };
 
 enum { CACHE_FRAMES = 4 };
@@ -98,6 +99,8 @@ struct ratp_cache {
     struct layout *layout;  /* of new sequences */
 
     struct mem rope; /* coarse table, then the fine one */
+    struct ratp_rope rotation; /* what they are made from, defaults filled in; no style: all 0 */
+    float *factors;            /* rotation.factors; 1 where none were given */
     struct mem scratch;
     struct frame frames[CACHE_FRAMES];
     uint64_t state_bytes;
@@ -178,8 +181,11 @@ struct place {
 
 /* False: the store no longer holds it. */
 bool seq_find(const ratp_seq *seq, uint32_t store, uint32_t position, struct place *place);
-/* Frees the pages of all stores. */
-void seq_drop_pages(ratp_seq *seq);
+/* Gives the stores of a layout, which have none, the pages of a sequence of `length`
+ * tokens. On failure some have theirs. */
+ratp_status stores_take_pages(ratp_cache *cache, const struct layout *layout, uint32_t length,
+                              struct seq_store *stores, struct error *err);
+void stores_drop_pages(const struct layout *layout, struct seq_store *stores);
 
 /* ---- fork.c -------------------------------------------------------------- */
 
@@ -191,11 +197,27 @@ ratp_status seq_cut(ratp_seq *seq, uint64_t length, struct error *err);
 /* The layout of a policy (NULL: dense) for the cache's slabs, with a reference. */
 ratp_status layout_take(ratp_cache *cache, const struct ratp_policy *policy, struct layout **out,
                         struct error *err);
+/* The same from the variant of each slab. */
+ratp_status layout_take_variants(ratp_cache *cache, const struct variant *variants,
+                                 struct layout **out, struct error *err);
 void layout_release(ratp_cache *cache, struct layout *layout);
 
 /* ---- switch.c ------------------------------------------------------------ */
 
 ratp_status seq_switch(ratp_seq *seq, const struct ratp_policy *policy, struct error *err);
+
+/* ---- snapshot_save.c, snapshot_load.c ------------------------------------- */
+
+/* Writes a snapshot of the sequence to `data`; *needed gets its size. NULL and 0: no
+ * more than that. */
+ratp_status seq_save(ratp_seq *seq, void *data, uint64_t size, uint64_t *needed,
+                     struct error *err);
+ratp_status seq_load(ratp_cache *cache, const void *data, uint64_t size, ratp_seq **out,
+                     struct error *err);
+/* Whether `size` bytes that begin with these (SNAPSHOT_START, or all if they are fewer)
+ * may be a snapshot. */
+enum { SNAPSHOT_START = 16 };
+ratp_status snapshot_check_start(const void *start, uint64_t size, struct error *err);
 
 /* ---- upload.c ------------------------------------------------------------ */
 

@@ -2,6 +2,7 @@
 #include "cache.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static void layout_free(struct layout *layout)
 {
@@ -79,16 +80,9 @@ static ratp_status sort_slabs(ratp_cache *cache, struct layout *layout, struct e
     return RATP_OK;
 }
 
-ratp_status layout_take(ratp_cache *cache, const struct ratp_policy *policy, struct layout **out,
-                        struct error *err)
+/* One without variants yet. */
+static ratp_status layout_new(const ratp_cache *cache, struct layout **out, struct error *err)
 {
-    static const struct ratp_policy none = {.count = 0};
-    *out = NULL;
-    ratp_status status = RATP_OK;
-    if (policy)
-        status = policy_check(policy, cache->layers, cache->total_kv_heads, err);
-    if (status)
-        return status;
     struct layout *made = calloc(1, sizeof *made);
     if (made) {
         made->variant = calloc(cache->slabs, sizeof *made->variant);
@@ -100,10 +94,15 @@ ratp_status layout_take(ratp_cache *cache, const struct ratp_policy *policy, str
         return fail(err, RATP_OUT_OF_MEMORY, "no host memory for the variants of %u heads",
                     cache->slabs);
     }
-    uint32_t heads = cache->shape.kv_heads;
-    for (uint32_t i = 0; i < cache->slabs; i++)
-        made->variant[i] = policy_at(policy ? policy : &none, i / heads,
-                                     cache->first_kv_head + i % heads);
+    *out = made;
+    return RATP_OK;
+}
+
+/* The layout with the variants of `made`, which is used or freed; with a reference. */
+static ratp_status layout_share(ratp_cache *cache, struct layout *made, struct layout **out,
+                                struct error *err)
+{
+    ratp_status status = RATP_OK;
     struct layout *same = cache->layouts;
     while (same && !equal(cache, same, made))
         same = same->next;
@@ -120,6 +119,38 @@ ratp_status layout_take(ratp_cache *cache, const struct ratp_policy *policy, str
         made->refs++;
     *out = made;
     return status;
+}
+
+ratp_status layout_take(ratp_cache *cache, const struct ratp_policy *policy, struct layout **out,
+                        struct error *err)
+{
+    static const struct ratp_policy none = {.count = 0};
+    *out = NULL;
+    struct layout *made = NULL;
+    ratp_status status = RATP_OK;
+    if (policy)
+        status = policy_check(policy, cache->layers, cache->total_kv_heads, err);
+    if (!status)
+        status = layout_new(cache, &made, err);
+    if (status)
+        return status;
+    uint32_t heads = cache->shape.kv_heads;
+    for (uint32_t i = 0; i < cache->slabs; i++)
+        made->variant[i] = policy_at(policy ? policy : &none, i / heads,
+                                     cache->first_kv_head + i % heads);
+    return layout_share(cache, made, out, err);
+}
+
+ratp_status layout_take_variants(ratp_cache *cache, const struct variant *variants,
+                                 struct layout **out, struct error *err)
+{
+    *out = NULL;
+    struct layout *made = NULL;
+    ratp_status status = layout_new(cache, &made, err);
+    if (status)
+        return status;
+    memcpy(made->variant, variants, cache->slabs * sizeof *variants);
+    return layout_share(cache, made, out, err);
 }
 
 void layout_release(ratp_cache *cache, struct layout *layout)

@@ -45,6 +45,28 @@ static double or_default(double value, double otherwise)
     return value > 0 ? value : otherwise;
 }
 
+/* What the caller left at 0 filled in, and what has no meaning cleared: equal
+ * rotations have equal fields. */
+static struct ratp_rope with_defaults(const struct ratp_rope *rope, uint32_t head_size)
+{
+    struct ratp_rope full = {
+        .style = rope->style,
+        .size = rope->size ? rope->size : head_size,
+        .theta = or_default(rope->theta, 10000),
+        .scale = or_default(rope->scale, 1),
+    };
+    if (rope->yarn_factor > 0) {
+        full.yarn_factor = rope->yarn_factor;
+        full.yarn_context = rope->yarn_context;
+        full.yarn_beta_fast = or_default(rope->yarn_beta_fast, 32);
+        full.yarn_beta_slow = or_default(rope->yarn_beta_slow, 1);
+        full.yarn_attention =
+            or_default(rope->yarn_attention,
+                       rope->yarn_factor > 1 ? 0.1 * log(rope->yarn_factor) + 1 : 1);
+    }
+    return full;
+}
+
 static const double PI = 3.14159265358979323846;
 
 /* The channel pair whose angle turns `turns` times over the trained context
@@ -55,19 +77,14 @@ static double pair_of_turns(double turns, uint32_t size, double theta, double co
 }
 
 /* Radians per position of pair i. */
-static double frequency(const struct ratp_rope *rope, uint32_t size, uint32_t i)
+static double frequency(const struct ratp_rope *rope, uint32_t i)
 {
-    double theta = or_default(rope->theta, 10000);
-    double f = pow(theta, -2.0 * i / size);
-    if (rope->factors)
-        f /= (double)rope->factors[i];
-    f /= or_default(rope->scale, 1);
+    uint32_t size = rope->size;
+    double f = pow(rope->theta, -2.0 * i / size) / (double)rope->factors[i] / rope->scale;
     if (rope->yarn_factor <= 0)
         return f;
-    double low = floor(pair_of_turns(or_default(rope->yarn_beta_fast, 32), size, theta,
-                                     rope->yarn_context));
-    double high = ceil(pair_of_turns(or_default(rope->yarn_beta_slow, 1), size, theta,
-                                     rope->yarn_context));
+    double low = floor(pair_of_turns(rope->yarn_beta_fast, size, rope->theta, rope->yarn_context));
+    double high = ceil(pair_of_turns(rope->yarn_beta_slow, size, rope->theta, rope->yarn_context));
     low = low < 0 ? 0 : low;
     high = high > size - 1 ? size - 1 : high;
     double ramp = (i - low) / (high - low > 0.001 ? high - low : 0.001);
@@ -76,11 +93,12 @@ static double frequency(const struct ratp_rope *rope, uint32_t size, uint32_t i)
     return f * (1 - ramp) + f / rope->yarn_factor * ramp;
 }
 
-static void fill(float *table, const struct ratp_rope *rope, uint32_t size, uint32_t rows,
-                 double step, double factor)
+static void fill(float *table, const struct ratp_rope *rope, uint32_t rows, double step,
+                 double factor)
 {
+    uint32_t size = rope->size;
     for (uint32_t i = 0; i < size / 2; i++) {
-        double f = frequency(rope, size, i);
+        double f = frequency(rope, i);
         for (uint32_t r = 0; r < rows; r++) {
             float *pair = table + ((size_t)r * (size / 2) + i) * 2;
             pair[0] = (float)(cos(f * step * r) * factor);
@@ -94,19 +112,24 @@ ratp_status rope_open(ratp_cache *cache, const struct ratp_rope *rope, struct er
     if (!rope || rope->style == RATP_ROPE_NONE)
         return RATP_OK;
     struct layer_shape *shape = &cache->shape;
-    uint32_t size = rope->size ? rope->size : shape->head_size;
+    struct ratp_rope *full = &cache->rotation;
+    *full = with_defaults(rope, shape->head_size);
+    uint32_t size = full->size;
+    cache->factors = malloc(size / 2 * sizeof *cache->factors);
+    if (!cache->factors)
+        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for %u rotary factors", size / 2);
+    for (uint32_t i = 0; i < size / 2; i++)
+        cache->factors[i] = rope->factors ? rope->factors[i] : 1;
+    full->factors = cache->factors;
     uint32_t coarse_rows = (cache->max_tokens - 1) / ROPE_FINE + 1;
     size_t row = (size_t)size * sizeof(float);
     size_t bytes = (coarse_rows + ROPE_FINE) * row;
     float *table = malloc(bytes);
     if (!table)
         return fail(err, RATP_OUT_OF_MEMORY, "no host memory for %zu bytes of rotary tables", bytes);
-    double attention = 1;
-    if (rope->yarn_factor > 0)
-        attention = or_default(rope->yarn_attention,
-                               rope->yarn_factor > 1 ? 0.1 * log(rope->yarn_factor) + 1 : 1);
-    fill(table, rope, size, coarse_rows, ROPE_FINE, attention);
-    fill(table + (size_t)coarse_rows * size, rope, size, ROPE_FINE, 1, 1);
+    double attention = full->yarn_factor > 0 ? full->yarn_attention : 1;
+    fill(table, full, coarse_rows, ROPE_FINE, attention);
+    fill(table + (size_t)coarse_rows * size, full, ROPE_FINE, 1, 1);
 
     const struct backend_ops *ops = cache->backend->ops;
     ratp_status status = ops->mem_alloc(cache->backend, bytes, MEM_DEVICE, "rotary tables",
@@ -114,7 +137,7 @@ ratp_status rope_open(ratp_cache *cache, const struct ratp_rope *rope, struct er
     if (!status)
         status = ops->mem_write(cache->backend, &cache->rope, 0, table, bytes, err);
     free(table);
-    shape->rope_style = rope->style;
+    shape->rope_style = full->style;
     shape->rope_size = size;
     shape->rope_table = cache->rope.address;
     return status;

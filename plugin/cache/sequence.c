@@ -118,12 +118,27 @@ error:
     return status;
 }
 
-void seq_drop_pages(ratp_seq *seq)
+ratp_status stores_take_pages(ratp_cache *cache, const struct layout *layout, uint32_t length,
+                              struct seq_store *stores, struct error *err)
 {
-    for (uint32_t s = 0; s < seq->layout->store_count; s++) {
-        struct pool *pool = seq->layout->stores[s].pool;
-        page_list_cut(pool, &seq->stores[s].kept, 0);
-        page_list_cut(pool, &seq->stores[s].ring, 0);
+    ratp_status status = RATP_OK;
+    for (uint32_t s = 0; s < layout->store_count && !status; s++) {
+        const struct store *store = &layout->stores[s];
+        uint32_t kept = pages_for(cache, store_kept(store, length));
+        uint32_t ring = length < store->ring_slots ? length : store->ring_slots;
+        if (kept)
+            status = pool_take(cache, store->pool, kept, &stores[s].kept, err);
+        if (!status && ring)
+            status = pool_take(cache, store->pool, pages_for(cache, ring), &stores[s].ring, err);
+    }
+    return status;
+}
+
+void stores_drop_pages(const struct layout *layout, struct seq_store *stores)
+{
+    for (uint32_t s = 0; s < layout->store_count; s++) {
+        page_list_cut(layout->stores[s].pool, &stores[s].kept, 0);
+        page_list_cut(layout->stores[s].pool, &stores[s].ring, 0);
     }
 }
 
@@ -133,7 +148,7 @@ ratp_status seq_close(ratp_seq *seq, struct error *err)
         return fail(err, RATP_WRONG_STATE,
                     "the sequence is part of an open step; commit or abort it first");
     ratp_cache *cache = seq->cache;
-    seq_drop_pages(seq);
+    stores_drop_pages(seq->layout, seq->stores);
     cache->budget_used -= seq->state.size;
     cache->state_bytes -= seq->state.size;
     cache->sequences--;

@@ -75,8 +75,10 @@ static void free_step(ratp_step *step)
     const struct backend_ops *ops = cache->backend->ops;
     if (step->stream)
         ops->stream_drop(cache->backend, step->stream);
-    if (step->frame)
+    if (step->frame) {
         step->frame->busy = ops->latest(cache->backend);
+        step->frame->held = false;
+    }
     for (uint32_t i = 0; i < step->count; i++)
         if (step->parts[i].seq)
             step->parts[i].seq->step = NULL;

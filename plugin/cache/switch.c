@@ -81,20 +81,14 @@ static ratp_status check_retained(const struct change *change, struct error *err
 
 static ratp_status take_pages(struct change *change, struct error *err)
 {
-    ratp_cache *cache = change->seq->cache;
     uint32_t length = change->seq->length;
-    ratp_status status = RATP_OK;
+    ratp_status status =
+        stores_take_pages(change->seq->cache, change->to, length, change->stores, err);
     for (uint32_t s = 0; s < change->to->store_count && !status; s++) {
         const struct store *store = &change->to->stores[s];
-        struct seq_store *held = &change->stores[s];
-        uint32_t kept = pages_for(cache, store_kept(store, length));
-        uint32_t ring = length < store->ring_slots ? length : store->ring_slots;
-        if (kept)
-            status = pool_take(cache, store->pool, kept, &held->kept, err);
-        if (!status && ring)
-            status = pool_take(cache, store->pool, pages_for(cache, ring), &held->ring, err);
         if (!store->everything)
-            held->ring_from = length > store->keep.window ? length - store->keep.window : 0;
+            change->stores[s].ring_from =
+                length > store->keep.window ? length - store->keep.window : 0;
     }
     return status;
 }
@@ -290,15 +284,13 @@ static ratp_status restock(ratp_seq *seq, struct layout *to, struct error *err)
     if (!status && seq->length)
         status = move_tokens(&change, err);
     if (!status) {
-        seq_drop_pages(seq);
+        stores_drop_pages(seq->layout, seq->stores);
         struct seq_store *old = seq->stores;
         seq->stores = change.stores;
         change.stores = old;
     }
-    for (uint32_t s = 0; status && change.stores && s < to->store_count; s++) {
-        page_list_cut(to->stores[s].pool, &change.stores[s].kept, 0);
-        page_list_cut(to->stores[s].pool, &change.stores[s].ring, 0);
-    }
+    if (status && change.stores)
+        stores_drop_pages(to, change.stores);
     free(change.stores);
     free(change.slab_class);
     free(change.class_slab);

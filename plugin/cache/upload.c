@@ -15,14 +15,17 @@ ratp_status frame_upload(ratp_cache *cache, const struct blob *blob, struct plan
                          struct frame **out, struct error *err)
 {
     struct backend *b = cache->backend;
-    struct frame *frame = &cache->frames[0];
+    struct frame *frame = NULL;
     for (uint32_t i = 0; i < CACHE_FRAMES; i++) {
-        if (b->ops->passed(b, cache->frames[i].busy)) {
-            frame = &cache->frames[i];
+        struct frame *other = &cache->frames[i];
+        if (other->held)
+            continue;
+        if (!frame || other->busy < frame->busy)
+            frame = other;
+        if (b->ops->passed(b, other->busy)) {
+            frame = other;
             break;
         }
-        if (cache->frames[i].busy < frame->busy)
-            frame = &cache->frames[i];
     }
     ratp_status status = b->ops->wait(b, frame->busy, err);
     if (!status && frame->params.size < blob->size) {

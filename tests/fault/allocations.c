@@ -6,6 +6,7 @@
 
 #include <ratplus.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* ---- Allocation, through the linker's --wrap ---- */
 
@@ -68,12 +69,14 @@ void __wrap_free(void *pointer)
 
 /* ---- The life ---- */
 
-enum { LAYERS = 3, HEADS = 4, KV_HEADS = 2, SIZE = 16, MAX_ROWS = 96, STEPS = 5, FORK_STEPS = 2 };
+enum { LAYERS = 3, HEADS = 4, KV_HEADS = 2, SIZE = 16, MAX_ROWS = 96, STEPS = 5, FORK_STEPS = 2,
+       LOAD_STEPS = 1, ALL_STEPS = STEPS + FORK_STEPS + LOAD_STEPS };
 enum { COUNT = MAX_ROWS * HEADS * SIZE };
 
 static const struct ratp_api *ratp;
 static float in[LAYERS][COUNT];
-static float out[STEPS + FORK_STEPS][LAYERS][COUNT], first_out[STEPS + FORK_STEPS][LAYERS][COUNT];
+static float out[ALL_STEPS][LAYERS][COUNT], first_out[ALL_STEPS][LAYERS][COUNT];
+static char path[] = "/tmp/ratplus-allocations-XXXXXX";
 static float external_out[COUNT], first_external[COUNT];
 
 /* Whether a call has to be made again: it failed because memory ran out. */
@@ -150,6 +153,25 @@ static void external(ratp_device *device)
     TWICE(device, ratp->attend_external(device, &p));
 }
 
+/* Sequences that are saved, to memory and to a file, and loaded go on. */
+static void reload(ratp_cache *cache, ratp_seq *const *seqs)
+{
+    static const uint32_t tokens[2] = {1, 5};
+    static unsigned char data[1 << 18];
+    ratp_seq *loaded[2] = {NULL, NULL};
+    uint64_t size = 0;
+    struct usage before = usage_of(cache, seqs);
+    TWICE(seqs[0], ratp->seq_save(seqs[0], data, sizeof data, &size));
+    TWICE(seqs[1], ratp->seq_save_file(seqs[1], path));
+    TWICE(cache, ratp->seq_load(cache, data, size, &loaded[0]));
+    TWICE(cache, ratp->seq_load_file(cache, path, &loaded[1]));
+    pass(cache, loaded, tokens, STEPS + FORK_STEPS);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQUAL(ratp->seq_destroy(&loaded[i]), RATP_OK);
+    struct usage after = usage_of(cache, seqs);
+    CHECK(memcmp(&before, &after, sizeof before) == 0);
+}
+
 static void life(void)
 {
     static const char json[] = "{\"default\": \"d8w12s2\", \"rules\": ["
@@ -192,6 +214,7 @@ static void life(void)
         pass(cache, forks, tokens[i + 2], STEPS + i);
     for (int i = 0; i < 2; i++)
         CHECK_EQUAL(ratp->seq_destroy(&forks[i]), RATP_OK);
+    reload(cache, seqs);
     external(device);
     for (int i = 0; i < 2; i++)
         CHECK_EQUAL(ratp->seq_destroy(&seqs[i]), RATP_OK);
@@ -230,9 +253,13 @@ static void test_allocations(void)
 int main(void)
 {
     ratp = ratp_get_api(RATP_ABI_MAJOR, NULL, 0);
+    int file = mkstemp(path);
+    if (!CHECK(file >= 0) || !CHECK(close(file) == 0))
+        return check_result();
     for (int layer = 0; layer < LAYERS; layer++)
         for (int i = 0; i < COUNT; i++)
             in[layer][i] = (float)((i * 7 + layer * 3) % 23) / 11 - 1;
     RUN(test_allocations);
+    remove(path);
     return check_result();
 }

@@ -259,7 +259,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const calls[])(struct world *) = {
         call_step, call_step, call_step, call_step, call_step, call_step, call_step,
-        call_seq, call_seq, call_cache, call_external, call_merge, call_policy, call_buffer,
+        call_seq, call_seq, call_snapshot, call_cache, call_external, call_merge, call_policy, call_buffer,
         call_device, call_instance,
     };
     enum { MAX_CALLS = 300 };
@@ -283,11 +283,13 @@ bool fuzz_start(void)
 {
     ratp = ratp_get_api(RATP_ABI_MAJOR, NULL, 0);
     REQUIRE(ratp);
+    snapshot_start();
     return true;
 }
 
 void fuzz_end(void)
 {
+    snapshot_end();
 }
 
 /* Any bytes are calls. */

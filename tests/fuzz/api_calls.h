@@ -6,9 +6,14 @@
 
 void call_cache(struct world *w);
 void call_seq(struct world *w);
+void call_snapshot(struct world *w);
 void call_step(struct world *w);
 void call_external(struct world *w);
 void call_merge(struct world *w);
+
+/* The folder for the files of call_snapshot. */
+void snapshot_start(void);
+void snapshot_end(void);
 
 struct ratp_variant draw_variant(struct world *w);
 

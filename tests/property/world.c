@@ -131,6 +131,9 @@ bool world_open(struct world *w, struct host *host, ratp_device *device, uint64_
     w->params.policy = w->policies[0];
     bool opened = host_ok(host, device, api->cache_create(device, &w->params, &w->cache),
                           "cache_create");
+    struct ratp_cache_params spare = w->params;
+    spare.page_slots = random_in(&w->random, 1, 8) * 8;
+    opened &= host_ok(host, device, api->cache_create(device, &spare, &w->spare), "cache_create");
     for (uint32_t i = 0; opened && i < w->count; i++) {
         struct world_seq *s = &w->seqs[i];
         s->id = i;
@@ -332,8 +335,7 @@ static void draw_batch(struct world *w, struct batch *b)
     }
 }
 
-/* What `needed` promises: no more slots a layer than S + W + T/D + two pages. */
-static void check_slots(struct world *w, const struct world_seq *s)
+void world_check_slots(struct world *w, const struct world_seq *s)
 {
     const struct ratp_variant *v = &w->variants[s->policy][0][0];
     for (uint32_t l = 0; l < w->geometry.layers; l++)
@@ -386,113 +388,9 @@ bool world_step(struct world *w, bool commit)
     }
     for (uint32_t i = 0; commit && good && i < b.count; i++) {
         b.seqs[i]->tokens += b.n[i];
-        check_slots(w, b.seqs[i]);
+        world_check_slots(w, b.seqs[i]);
     }
     return good;
-}
-
-static void fork_seq(struct world *w, struct world_seq *from, struct world_seq *to)
-{
-    const struct ratp_api *api = w->host->api;
-    host_ok(w->host, to->seq, api->seq_destroy(&to->seq), "seq_destroy");
-    if (!host_ok(w->host, from->seq, api->seq_fork(from->seq, &to->seq), "seq_fork"))
-        exit(1);
-    size_t rows = (size_t)from->tokens * w->geometry.query_heads;
-    for (uint32_t l = 0; l < w->geometry.layers; l++) {
-        memcpy(to->out[l], from->out[l], rows * w->geometry.value_size * sizeof(float));
-        memcpy(to->lse[l], from->lse[l], rows * sizeof(float));
-    }
-    memcpy(to->ids, from->ids, from->tokens * sizeof *to->ids);
-    memcpy(to->policies, from->policies, from->tokens * sizeof *to->policies);
-    to->policy = from->policy;
-    to->tokens = from->tokens;
-}
-
-/* Whether a head lists all that a sequence of `length` tokens under a variant
- * needs, and its last token. */
-static bool lists(struct world *w, const struct world_seq *s, uint32_t layer, uint32_t head,
-                  const struct ratp_variant *variant, uint32_t length, bool last)
-{
-    uint32_t positions[MAX_TOKENS];
-    uint64_t count = 0;
-    bool held[MAX_TOKENS] = {false};
-    host_ok(w->host, s->seq,
-            w->host->api->seq_positions(s->seq, layer, head, positions, MAX_TOKENS, &count),
-            "seq_positions");
-    for (uint64_t i = 0; i < count; i++)
-        held[positions[i]] = true;
-    for (uint32_t p = 0; p < length; p++)
-        if (!held[p] && (naive_attends(variant, length, p) || (last && p == length - 1)))
-            return false;
-    return true;
-}
-
-static const struct ratp_variant dense = {.struct_size = sizeof dense};
-
-static const struct ratp_variant *keeps(const struct world *w, uint32_t policy, uint32_t layer,
-                                        uint32_t head)
-{
-    return w->params.retention == RATP_RETAIN_NEEDED ? &w->variants[policy][layer][head] : &dense;
-}
-
-/* Whether all is still listed that the sequence needs under a policy. */
-static bool is_retained(struct world *w, const struct world_seq *s, uint32_t policy,
-                        uint32_t length, bool last)
-{
-    for (uint32_t l = 0; l < w->geometry.layers; l++)
-        for (uint32_t h = 0; h < w->geometry.kv_heads; h++)
-            if (!lists(w, s, l, h, keeps(w, policy, l, h), length, last))
-                return false;
-    return true;
-}
-
-static void truncate_seq(struct world *w, struct world_seq *s, uint32_t length)
-{
-    bool must = is_retained(w, s, s->policy, length, w->geometry.memory && length);
-    ratp_status status = w->host->api->seq_truncate(s->seq, length);
-    if (must)
-        host_ok(w->host, s->seq, status, "seq_truncate");
-    CHECK(status == RATP_OK || status == RATP_NOT_RETAINED);
-    if (status == RATP_OK)
-        s->tokens = length;
-    struct ratp_seq_stats stats = {.struct_size = sizeof stats};
-    host_ok(w->host, s->seq, w->host->api->seq_stats(s->seq, &stats), "seq_stats");
-    CHECK(stats.length == s->tokens);
-    if (status == RATP_OK)
-        check_slots(w, s);
-}
-
-static void switch_seq(struct world *w, struct world_seq *s, uint32_t policy)
-{
-    bool must = is_retained(w, s, policy, s->tokens, false);
-    ratp_status status = w->host->api->seq_set_policy(s->seq, w->policies[policy]);
-    if (must)
-        host_ok(w->host, s->seq, status, "seq_set_policy");
-    CHECK(status == RATP_OK || status == RATP_NOT_RETAINED);
-    if (status != RATP_OK)
-        return;
-    s->policy = policy;
-    check_slots(w, s);
-    CHECK(is_retained(w, s, policy, s->tokens, false));
-}
-
-void world_change(struct world *w)
-{
-    struct random *r = &w->random;
-    if (w->changes == MAX_CHANGES || !random_chance(r, 30))
-        return;
-    w->changes++;
-    struct world_seq *s = &w->seqs[random_in(r, 0, w->count - 1)];
-    struct world_seq *other = &w->seqs[random_in(r, 0, w->count - 1)];
-    if (random_chance(r, 40))
-        switch_seq(w, s, random_in(r, 0, MAX_POLICIES - 1));
-    else if (s != other && random_chance(r, 60))
-        fork_seq(w, s, other);
-    else if (s->tokens)
-        truncate_seq(w, s, random_chance(r, 50) ? s->tokens - random_in(r, 0, s->tokens < 9 ? s->tokens : 9)
-                                                : random_in(r, 0, s->tokens));
-    s->id = ++w->next_id;
-    other->id = ++w->next_id;
 }
 
 static double dtype_bound(ratp_dtype dtype)
@@ -570,6 +468,16 @@ void world_check(struct world *w)
             check_layer(w, &w->seqs[i], l);
 }
 
+/* It holds nothing any more. */
+static void close_cache(struct world *w, ratp_cache **cache)
+{
+    struct ratp_cache_stats stats = {.struct_size = sizeof stats};
+    host_ok(w->host, *cache, w->host->api->cache_stats(*cache, &stats), "cache_stats");
+    CHECK(stats.pages_used == 0 && stats.used_bytes == 0 && stats.state_bytes == 0);
+    CHECK(stats.sequences == 0);
+    host_ok(w->host, *cache, w->host->api->cache_destroy(cache), "cache_destroy");
+}
+
 void world_close(struct world *w)
 {
     const struct ratp_api *api = w->host->api;
@@ -582,10 +490,8 @@ void world_close(struct world *w)
         free(w->seqs[i].ids);
         free(w->seqs[i].policies);
     }
-    struct ratp_cache_stats stats = {.struct_size = sizeof stats};
-    host_ok(w->host, w->cache, api->cache_stats(w->cache, &stats), "cache_stats");
-    CHECK(stats.pages_used == 0 && stats.used_bytes == 0 && stats.state_bytes == 0);
-    host_ok(w->host, w->cache, api->cache_destroy(&w->cache), "cache_destroy");
+    close_cache(w, &w->cache);
+    close_cache(w, &w->spare);
     for (uint32_t p = 0; p < MAX_POLICIES; p++)
         host_ok(w->host, w->policies[p], api->policy_destroy(&w->policies[p]), "policy_destroy");
 }

@@ -12,7 +12,7 @@ enum {
     MAX_HEADS = 4, /* key/value heads */
     MAX_SEQS = 4,
     MAX_TOKENS = 200,
-    MAX_CHANGES = 20,
+    MAX_CHANGES = 30,
     MAX_POLICIES = 4
 };
 
@@ -31,6 +31,7 @@ struct world {
     struct host *host;
     ratp_device *device;
     ratp_cache *cache;
+    ratp_cache *spare; /* the same but for the page size; sequences pass through it */
     struct random random;
     uint64_t seed;
     struct ratp_geometry geometry;
@@ -51,9 +52,11 @@ bool world_open(struct world *w, struct host *host, ratp_device *device, uint64_
 /* One random step over a random part of the sequences; `commit` false aborts
  * it after a random number of layers. False when nothing more fits. */
 bool world_step(struct world *w, bool commit);
-/* Now and then: a sequence becomes a fork of another, loses its end, or
- * attends something else from now on. */
+/* Now and then: a sequence becomes a fork of another, or what was saved of itself,
+ * loses its end or everything, or attends something else from now on. */
 void world_change(struct world *w);
+/* What `needed` promises: no more slots a layer than S + W + T/D + two pages. */
+void world_check_slots(struct world *w, const struct world_seq *s);
 /* Compares everything with the naive program. */
 void world_check(struct world *w);
 void world_close(struct world *w);

@@ -152,6 +152,32 @@ static void test_less(void)
     CHECK_EQUAL(ratp->cache_destroy(&all), RATP_OK);
 }
 
+/* A sequence may change while a step has others of its cache. */
+static void test_beside_a_step(void)
+{
+    enum { SIZE = QUERY_HEADS * HEAD_SIZE };
+    ratp_cache *cache = cache_of("{}", RATP_RETAIN_NEEDED);
+    float last[2][SIZE];
+    for (int i = 0; i < 2; i++) {
+        ratp_seq *seq = host_seq(cache), *other = host_seq(cache);
+        feed(cache, seq, TOKENS, last[i]);
+        feed(cache, other, TOKENS, last[i]);
+        ratp_step *step = host_step(cache, seq, 1);
+        struct ratp_attend_io io = host_io();
+        for (uint32_t layer = 0; layer < LAYERS; layer++) {
+            if (i)
+                allow(other, layer ? "{\"default\": \"d8w2\"}" : "{\"default\": \"d4w5s9\"}");
+            CHECK_EQUAL(ratp->step_attend(step, layer, &io), RATP_OK);
+        }
+        CHECK_EQUAL(ratp->step_commit(&step), RATP_OK);
+        memcpy(last[i], host_out(), sizeof last[i]);
+        CHECK_EQUAL(ratp->seq_destroy(&seq), RATP_OK);
+        CHECK_EQUAL(ratp->seq_destroy(&other), RATP_OK);
+    }
+    CHECK(memcmp(last[0], last[1], sizeof last[0]) == 0);
+    CHECK_EQUAL(ratp->cache_destroy(&cache), RATP_OK);
+}
+
 /* A switch that finds no room leaves everything as it was. */
 static void test_no_room(void)
 {
@@ -181,6 +207,7 @@ int main(int argc, char **argv)
     test_there_and_back();
     test_refusals();
     test_less();
+    test_beside_a_step();
     test_no_room();
     host_close();
     return check_result();

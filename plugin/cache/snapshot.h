@@ -1,0 +1,113 @@
+/* Snapshots: a sequence as bytes, for what writes them and what reads them.
+ * snapshot_save.c says what stands where. */
+#ifndef RATPLUS_SNAPSHOT_H
+#define RATPLUS_SNAPSHOT_H
+
+#include "cache.h"
+
+enum {
+    SNAPSHOT_VERSION = 1,
+    SNAPSHOT_HEAD = 32,  /* bytes of what is there in every snapshot, up to the number of stores */
+    SNAPSHOT_RUN = 20,   /* bytes of a run of variants */
+    SNAPSHOT_STORE = 12, /* bytes of a store's numbers */
+    SNAPSHOT_CHECKSUM = 4
+};
+
+extern const unsigned char snapshot_magic[8];
+
+/* ---- The model: what a snapshot and a cache must have in common ---- */
+
+enum { SNAPSHOT_NUMBERS = 15, SNAPSHOT_REALS = 6 };
+
+struct snapshot_model {
+    uint32_t number[SNAPSHOT_NUMBERS];
+    double real[SNAPSHOT_REALS];
+};
+
+extern const char *const snapshot_number_name[SNAPSHOT_NUMBERS];
+extern const char *const snapshot_real_name[SNAPSHOT_REALS];
+void snapshot_model_of(const ratp_cache *cache, struct snapshot_model *out);
+/* How many rotary factors follow the model. */
+static inline uint32_t snapshot_factors(const ratp_cache *cache)
+{
+    return cache->rotation.size / 2;
+}
+
+/* ---- The tokens ---- */
+
+/* What a store has in a snapshot. The tokens kept for good come first, then those
+ * of the ring, both by position; a slab's row r is that of token r. */
+struct snapshot_store {
+    const struct store *store;
+    uint32_t length;     /* of the sequence */
+    uint32_t from;       /* the ring's tokens are those from here on that are not kept for good */
+    uint32_t kept, ring; /* tokens */
+    uint64_t at;         /* where the rows of its first slab begin */
+};
+
+/* Fills in all but `from`, for rows that begin at byte `at`; returns their end. */
+uint64_t snapshot_place(const ratp_cache *cache, const struct layout *layout, uint32_t length,
+                        uint64_t at, struct snapshot_store *stores);
+/* Bytes of one slab's rows. */
+uint64_t snapshot_slab_bytes(const ratp_cache *cache, const struct snapshot_store *s);
+
+#define NO_ROW UINT32_MAX
+
+/* The rows of the tokens in a page of the store, one for each of its slots: page `page`
+ * of the ring, which holds the positions from `ring_from` on, or of the kept. */
+void snapshot_rows(const ratp_cache *cache, const struct snapshot_store *s, bool ring,
+                   uint32_t ring_from, uint32_t page, uint32_t *rows);
+
+/* Bytes of host memory for neighbouring pages of the lists, which go in one transfer. */
+uint64_t snapshot_image_bytes(const struct layout *layout, const struct seq_store *stores);
+/* How many of the pages from index `page` on are neighbours, and fit in `image_bytes`. */
+uint32_t snapshot_run(const struct page_list *list, uint32_t page, uint64_t page_bytes,
+                      uint64_t image_bytes);
+
+/* ---- Bytes ---- */
+
+static inline unsigned char *put_u32(unsigned char *at, uint32_t value)
+{
+    for (int i = 0; i < 4; i++)
+        *at++ = (unsigned char)(value >> 8 * i);
+    return at;
+}
+
+static inline unsigned char *put_u64(unsigned char *at, uint64_t value)
+{
+    return put_u32(put_u32(at, (uint32_t)value), (uint32_t)(value >> 32));
+}
+
+static inline uint32_t get_u32(const unsigned char *at)
+{
+    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+static inline uint64_t get_u64(const unsigned char *at)
+{
+    return get_u32(at) | (uint64_t)get_u32(at + 4) << 32;
+}
+
+/* The bits of IEEE 754 numbers. */
+static inline uint32_t bits_of_float(float value)
+{
+    union {
+        float value;
+        uint32_t bits;
+    } x = {value};
+    return x.bits;
+}
+
+static inline uint64_t bits_of_double(double value)
+{
+    union {
+        double value;
+        uint64_t bits;
+    } x = {value};
+    return x.bits;
+}
+
+/* Of the bytes before a snapshot's checksum. */
+uint32_t snapshot_checksum(const unsigned char *data, uint64_t size);
+
+#endif

@@ -1,5 +1,6 @@
 /* ratplus-run: generates text with a RAT+ model. */
 #include "file.h"
+#include "interactive.h"
 #include "options.h"
 #include "policy_name.h"
 #include "printer.h"
@@ -156,9 +157,27 @@ static bool run_one(struct program *p, struct report_run *run, struct problem *p
     return !o->logits || file_write(o->logits, run->result.logits, logits, problem);
 }
 
+static bool run_conversation(struct program *p, struct problem *problem)
+{
+    const struct run_options *o = &p->options;
+    const struct interactive_options options = {
+        .tokens = p->input,
+        .count = p->input_count,
+        .wanted = (uint32_t)o->tokens,
+        .sampler = {o->temperature, (uint32_t)o->top_k, o->top_p, o->seed},
+        .policy = p->runs[0].policy,
+        .variant = p->runs[0].name,
+        .retention = o->retention,
+        .cache_dtype = o->cache_dtype,
+        .stats = o->stats,
+    };
+    return interactive_run(p->engine, &p->tokenizer, &options, problem);
+}
+
 static bool run_all(struct program *p, struct problem *problem)
 {
     const struct run_options *o = &p->options;
+    const bool input = o->prompt || o->file || o->tokens_file;
     const struct engine_options engine = {
         .device = o->device,
         .validate = o->validate,
@@ -166,11 +185,13 @@ static bool run_all(struct program *p, struct problem *problem)
         .all_logits = o->logits != NULL,
     };
     if (!model_open(&p->model, o->model, problem) ||
-        !tokenizer_open(&p->tokenizer, &p->model, problem) || !read_input(p, problem) ||
-        !check_input(p, problem) ||
+        !tokenizer_open(&p->tokenizer, &p->model, problem) ||
+        (input && !(read_input(p, problem) && check_input(p, problem))) ||
         !engine_open(&p->model, &engine, &p->messages, &p->engine, problem) ||
         !add_runs(p, problem))
         return false;
+    if (o->interactive)
+        return run_conversation(p, problem);
     for (uint32_t i = 0; i < p->run_count; i++)
         if (!run_one(p, &p->runs[i], problem))
             return false;

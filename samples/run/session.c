@@ -43,7 +43,10 @@ bool session_feed(struct session *s, ratp_seq *seq, const int32_t *tokens, uint3
                   uint32_t chunk, float *all, struct problem *problem)
 {
     const size_t vocabulary = s->engine->model->config.vocabulary;
-    for (uint32_t done = 0; done < count;) {
+    /* One token a pass is decoding, which a bar would slow down. */
+    const bool bar = chunk > 1 && count > chunk;
+    bool good = true;
+    for (uint32_t done = 0; good && done < count;) {
         const uint32_t left = count - done, now = left < chunk ? left : chunk;
         float *logits = all ? all + done * vocabulary : s->logits;
         const struct engine_step step = {
@@ -54,18 +57,16 @@ bool session_feed(struct session *s, ratp_seq *seq, const int32_t *tokens, uint3
             .all_logits = all != NULL,
             .logits = logits,
         };
-        if (done > 0 && s->stopped && s->stopped())
-            return problem_set(problem, "stopped after %u of %u tokens", done, count);
-        if (!engine_forward(s->engine, &step, problem))
-            return false;
-        if (all)
+        good = done == 0 || !s->stopped || !s->stopped() ||
+               problem_set(problem, "stopped after %u of %u tokens", done, count);
+        good = good && engine_forward(s->engine, &step, problem);
+        if (good && all)
             memcpy(s->logits, logits + (now - 1) * vocabulary, vocabulary * sizeof *logits);
         done += now;
-        /* One token a pass is decoding, which has no end in sight. */
-        if (chunk > 1)
-            progress_show("prompt", done, count);
+        if (bar)
+            progress_show("prompt", good ? done : count, count);
     }
-    return true;
+    return good;
 }
 
 bool session_continue(struct session *s, ratp_seq *seq, const struct session_continuation *how,

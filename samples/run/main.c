@@ -58,7 +58,7 @@ static bool check_input(const struct program *p, struct problem *problem)
     if (total > 1u << 24)
         return problem_set(problem, "%llu tokens are more than the limit of %u",
                            (unsigned long long)total, 1u << 24);
-    if (total > p->model.config.context)
+    if (total > p->model.config.context && !p->options.interactive)
         fprintf(stderr, "note: %llu tokens are more than the model's context of %u\n",
                 (unsigned long long)total, p->model.config.context);
     return true;

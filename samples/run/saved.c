@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define VERSION 1
 #define MODEL_SAMPLES 4096
@@ -65,7 +66,7 @@ static bool replace_file(const char *path, const char *data, size_t size, struct
     if (good && rename(part, path) != 0)
         good = problem_set(problem, "%s: %s", path, strerror(errno));
     if (!good)
-        remove(part);
+        unlink(part);
     free(part);
     return good;
 }

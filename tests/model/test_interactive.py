@@ -8,7 +8,9 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -30,11 +32,24 @@ def read_until(stream, wanted, seconds=60):
     text = b""
     while not re.search(wanted, text):
         ready, _, _ = select.select([stream], [], [], seconds)
-        got = os.read(stream.fileno() if hasattr(stream, "fileno") else stream, 4096) if ready else b""
+        number = stream if isinstance(stream, int) else stream.fileno()
+        got = os.read(number, 4096) if ready else b""
         if not got:
             raise AssertionError(f"{wanted} did not come; only {text}")
         text += got
     return text
+
+
+def pieces():
+    """A SentencePiece model of single letters: protobuf fields, written by hand."""
+    def field(number, content):
+        return bytes([number << 3 | 2, len(content)]) + content
+
+    names = [("<unk>", 2), ("<s>", 3), ("</s>", 3)]
+    names += [(letter, 1) for letter in "\u2581abcdefghijklmnopqrstuvwxyzAN,.\n"]
+    model = b"".join(field(1, field(1, name.encode()) + b"\x15" + struct.pack("<f", -i) +
+                           bytes([0x18, kind])) for i, (name, kind) in enumerate(names))
+    return model + field(3, field(1, b"identity"))
 
 
 class Interactive(unittest.TestCase):
@@ -172,7 +187,8 @@ class Interactive(unittest.TestCase):
         # Forks have variants of their own.
         out, errors = self.talk(LINE + b"/fork\n/variant d16\n/switch 1\n" + OTHER)
         self.assertEqual(out, once)
-        self.assertRegex(errors, r"conversation 2: \d+ tokens, d16, .*\nconversation 1: \d+ tokens, dense")
+        self.assertRegex(errors, r"conversation 2: \d+ tokens, d16, .*\n"
+                                 r"conversation 1: \d+ tokens, dense")
 
     def test_save_and_load(self):
         save = b"/save " + self.path("talk with a space.rat").encode() + b"\n"
@@ -328,6 +344,8 @@ class Interactive(unittest.TestCase):
         text = b"And he went up. " * 80
         _, errors = self.talk(text + b"\n/more\n", "--tokens", "2")
         self.assertEqual(errors.count("more than the model's context of 1024"), 1, errors)
+        _, errors = self.talk(OTHER, "--tokens", "2", "--prompt", text)
+        self.assertEqual(errors.count("more than the model's context of 1024"), 1, errors)
         out, _ = self.talk(text + b"\n" + OTHER, "--chunk", "100")
         self.assertEqual(out, self.talk(text + b"\n" + OTHER)[0])
 
@@ -336,6 +354,27 @@ class Interactive(unittest.TestCase):
         self.assertEqual(self.talk(LINE + OTHER, *options), self.talk(LINE + OTHER, *options))
         self.assertEqual(self.talk(LINE, *options)[0], self.fresh(LINE, *options))
         self.assertEqual(self.talk(b"/temperature 0\n" + LINE, *options)[0], self.fresh(LINE))
+
+    def test_a_text_begins_once(self):
+        folder = self.path("pieces")
+        shutil.copytree(MODEL, folder)
+        with open(os.path.join(MODEL, "config.json")) as file:
+            config = json.load(file)
+        with open(os.path.join(folder, "config.json"), "w") as file:
+            json.dump({**config, "tokenizer": "sentencepiece"}, file)
+        with open(os.path.join(folder, "tokenizer.model"), "wb") as file:
+            file.write(pieces())
+
+        done = subprocess.run([RUNNER, folder, *PLACE, "--interactive", "--tokens", "0"],
+                              input=b"and he\n/stats\nand he\n/stats\n/reset\nand he\n/stats\n",
+                              capture_output=True)
+        if b"which this build does not have" in done.stderr:
+            self.skipTest("this build has no SentencePiece")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        one, two, three = map(int, re.findall(rb"\ntokens +(\d+)\n", done.stderr))
+        self.assertGreater(one, 6)
+        self.assertEqual(two, 2 * one - 1)
+        self.assertEqual(three, one)
 
     def test_options(self):
         cases = [(("--compare", "dense,d4"), "--compare"), (("--json",), "--json"),

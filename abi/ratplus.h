@@ -565,10 +565,11 @@ struct ratp_api {
      * device and with the same page_slots bit for bit. The cache's geometry, rotation,
      * dtypes and retention must be those of the cache that it was saved from, and
      * `length` at most max_tokens, else RATP_INVALID_ARGUMENT names what differs; query
-     * heads, scale, soft-cap, page_slots, budget and policy may differ. RATP_PARSE_ERROR: the bytes are cut
-     * short, damaged or no snapshot, and the message says where. RATP_UNSUPPORTED:
-     * of a version that this library does not read. RATP_CACHE_FULL: there is no
-     * room. On failure *out is NULL. [one thread per cache] */
+     * heads, scale, soft-cap, page_slots, budget and policy may differ.
+     * RATP_PARSE_ERROR: the bytes are cut short, damaged or no snapshot, and the
+     * message says where. RATP_UNSUPPORTED: of a version that this library does not
+     * read. RATP_CACHE_FULL: there is no room. On failure *out is NULL.
+     * [one thread per cache] */
     ratp_status (*seq_load)(ratp_cache *cache, const void *data, uint64_t size, ratp_seq **out);
     /* seq_save to a file, readable by its owner alone. It is written beside `path`,
      * under that name and a suffix, and takes its place when it is on the disk: on

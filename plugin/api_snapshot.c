@@ -123,11 +123,14 @@ static ratp_status read_file(const char *path, int file, unsigned char **out, ui
     struct stat info;
     unsigned char start[SNAPSHOT_START] = {0};
     uint64_t got = 0;
-    if (fstat(file, &info) || !read_all(file, start, sizeof start, &got))
+    if (fstat(file, &info))
         return path_fails(path, "it cannot be read", err);
     if (!S_ISREG(info.st_mode))
-        return fail(err, RATP_INVALID_ARGUMENT, "path is \"%.300s\": this is no regular file",
+        return fail(err, RATP_INVALID_ARGUMENT,
+                    "path is \"%.300s\": this is a folder, a pipe or a device, a file is wanted",
                     path);
+    if (!read_all(file, start, sizeof start, &got))
+        return path_fails(path, "it cannot be read", err);
     *size = (uint64_t)info.st_size;
     struct error why;
     ratp_status status = snapshot_check_start(start, *size, &why);

@@ -156,7 +156,8 @@ static ratp_status read_runs(struct loading *load, uint32_t runs, struct variant
             variants[slab] = variant;
     }
     if (!status && slab < slabs)
-        status = fail(err, RATP_PARSE_ERROR, "byte %llu: %u runs have %u heads, the geometry has %u",
+        status = fail(err, RATP_PARSE_ERROR,
+                      "byte %llu: %u runs have %u heads, the geometry has %u",
                       (unsigned long long)load->at, runs, slab, slabs);
     return status;
 }

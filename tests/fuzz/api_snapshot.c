@@ -79,9 +79,10 @@ void call_snapshot(struct world *w)
     const char *at = path_of(w);
     ratp_cache *first = handle_of(w, cache);
     ratp_seq *seq = (ratp_seq *)w, **out = fault(w) ? NULL : &seq;
+    data = fault(w) ? NULL : data;
     ratp_status status =
         file ? called(w, "seq_load_file", ratp->seq_load_file(first, at, out), first)
-             : called(w, "seq_load", ratp->seq_load(first, fault(w) ? NULL : data, size, out), first);
+             : called(w, "seq_load", ratp->seq_load(first, data, size, out), first);
     REQUIRE(!damaged || status);
     REQUIRE(!status || !out || !seq);
     if (!status)

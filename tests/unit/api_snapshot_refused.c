@@ -138,8 +138,10 @@ static void test_forged(void)
         ratp_status status;
         const char *part;
     } forged[] = {
-        {16, 2, RATP_UNSUPPORTED, "byte 16: the snapshot has version 2, this library reads version 1"},
-        {20, 10, RATP_PARSE_ERROR, "store 0 has 4 and 2 tokens, of 10 from token 6 on it must have"},
+        {16, 2, RATP_UNSUPPORTED,
+         "byte 16: the snapshot has version 2, this library reads version 1"},
+        {20, 10, RATP_PARSE_ERROR,
+         "store 0 has 4 and 2 tokens, of 10 from token 6 on it must have"},
         {20, 5, RATP_PARSE_ERROR, "the ring of store 0 begins at token"},
         {20, 1001, RATP_INVALID_ARGUMENT,
          "length is 1001 in the snapshot, a sequence of the cache has at most 1000 tokens"},
@@ -330,14 +332,15 @@ static void test_files(void)
     CHECK(!out);
     REFUSE(seq, ratp->seq_save_file(seq, inside), RATP_NOT_FOUND, "No such file or directory");
     CHECK_CONTAINS(host_message(seq), inside);
-    REFUSE(cache, ratp->seq_load_file(cache, folder, &out), RATP_INVALID_ARGUMENT, "directory");
+    REFUSE(cache, ratp->seq_load_file(cache, folder, &out), RATP_INVALID_ARGUMENT,
+           "this is a folder, a pipe or a device, a file is wanted");
     REFUSE(seq, ratp->seq_save_file(seq, folder), RATP_INVALID_ARGUMENT,
            "it cannot be replaced: Is a directory");
     REFUSE(cache, ratp->seq_load_file(cache, "/dev/null", &out), RATP_INVALID_ARGUMENT,
-           "this is no regular file");
+           "a folder, a pipe or a device");
     CHECK_EQUAL(mkfifo(path, 0600), 0);
     REFUSE(cache, ratp->seq_load_file(cache, path, &out), RATP_INVALID_ARGUMENT,
-           "this is no regular file");
+           "a folder, a pipe or a device");
     remove(path);
     write_text(path, "");
     REFUSE(cache, ratp->seq_load_file(cache, path, &out), RATP_PARSE_ERROR, "ends at byte 0");

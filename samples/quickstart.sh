@@ -56,6 +56,7 @@ say "Next"
 cat <<'TEXT'
   a model that speaks   samples/convert/ratplus-convert rat-1b.pth rat-1b --tokenizer tokenizer.model
                         MODEL=rat-1b sh samples/quickstart.sh -- --compare dense,d16w256s4,d64w256s4
+  a conversation        build/samples/run/ratplus-run samples/models/rat --interactive
   every option          build/samples/run/ratplus-run --help
   speed of this device  build/samples/bench/ratplus-bench
   use it in an engine   README.md, "Embed it"; abi/ratplus.h

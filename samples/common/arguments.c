@@ -10,10 +10,34 @@ static bool is_positional(const struct option *option)
     return option->name[0] != '-';
 }
 
-static bool store(const struct option *option, const char *text, struct problem *problem)
+bool number_read(const char *name, const char *text, double min, double max, uint64_t *out,
+                 struct problem *problem)
 {
     char *end;
     errno = 0;
+    const unsigned long long value = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end || errno || (double)value < min ||
+        (double)value > max)
+        return problem_set(problem, "%s: \"%.40s\" is not a whole number from %.0f to %.0f", name,
+                           text, min, max);
+    *out = value;
+    return true;
+}
+
+bool real_read(const char *name, const char *text, double min, double max, double *out,
+               struct problem *problem)
+{
+    char *end;
+    const double value = strtod(text, &end);
+    if (end == text || *end || !(value >= min && value <= max))
+        return problem_set(problem, "%s: \"%.40s\" is not a number from %g to %g", name, text, min,
+                           max);
+    *out = value;
+    return true;
+}
+
+static bool store(const struct option *option, const char *text, struct problem *problem)
+{
     switch (option->kind) {
     case OPTION_FLAG:
         *(bool *)option->target = true;
@@ -21,23 +45,10 @@ static bool store(const struct option *option, const char *text, struct problem 
     case OPTION_TEXT:
         *(const char **)option->target = text;
         return true;
-    case OPTION_NUMBER: {
-        const unsigned long long value = strtoull(text, &end, 10);
-        if (text[0] < '0' || text[0] > '9' || *end || errno || (double)value < option->min ||
-            (double)value > option->max)
-            return problem_set(problem, "%s: \"%.40s\" is not a whole number from %.0f to %.0f",
-                               option->name, text, option->min, option->max);
-        *(uint64_t *)option->target = value;
-        return true;
-    }
-    case OPTION_REAL: {
-        const double value = strtod(text, &end);
-        if (end == text || *end || !(value >= option->min && value <= option->max))
-            return problem_set(problem, "%s: \"%.40s\" is not a number from %g to %g",
-                               option->name, text, option->min, option->max);
-        *(double *)option->target = value;
-        return true;
-    }
+    case OPTION_NUMBER:
+        return number_read(option->name, text, option->min, option->max, option->target, problem);
+    case OPTION_REAL:
+        return real_read(option->name, text, option->min, option->max, option->target, problem);
     }
     return problem_set(problem, "%s: unknown kind of option", option->name);
 }

@@ -30,4 +30,10 @@ bool arguments_parse(const struct option *options, size_t count, int argc, char 
 /* One line for each option, to stdout. */
 void arguments_help(const struct option *options, size_t count);
 
+/* Numbers in [min, max] from text that holds nothing else; messages begin with `name`. */
+bool number_read(const char *name, const char *text, double min, double max, uint64_t *out,
+                 struct problem *problem);
+bool real_read(const char *name, const char *text, double min, double max, double *out,
+               struct problem *problem);
+
 #endif

@@ -31,6 +31,11 @@ extern "C" uint32_t pieces_count(const void *pieces)
     return static_cast<uint32_t>(static_cast<const processor *>(pieces)->GetPieceSize());
 }
 
+extern "C" int32_t pieces_begin(const void *pieces)
+{
+    return static_cast<const processor *>(pieces)->bos_id();
+}
+
 extern "C" int32_t pieces_end(const void *pieces)
 {
     return static_cast<const processor *>(pieces)->eos_id();

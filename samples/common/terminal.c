@@ -36,7 +36,7 @@ void bytes_print(uint64_t bytes, char *text, size_t size)
     snprintf(text, size, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
 }
 
-void table_print(const char *const *cells, size_t rows, size_t columns)
+void table_print_to(FILE *file, const char *const *cells, size_t rows, size_t columns)
 {
     for (size_t row = 0; row < rows; row++) {
         for (size_t column = 0; column < columns; column++) {
@@ -47,12 +47,17 @@ void table_print(const char *const *cells, size_t rows, size_t columns)
             }
             const char *cell = cells[row * columns + column];
             if (column == 0)
-                printf("%-*s", (int)width, cell);
+                fprintf(file, "%-*s", (int)width, cell);
             else
-                printf("  %*s", (int)width, cell);
+                fprintf(file, "  %*s", (int)width, cell);
         }
-        putchar('\n');
+        fputc('\n', file);
     }
+}
+
+void table_print(const char *const *cells, size_t rows, size_t columns)
+{
+    table_print_to(stdout, cells, rows, columns);
 }
 
 double seconds_now(void)

@@ -17,8 +17,10 @@ static bool open_pieces(struct tokenizer *tokenizer, const struct model *model,
     if (good && pieces_count(tokenizer->pieces) > tokenizer->vocabulary)
         good = problem_set(problem, "%s: has %u tokens, \"vocabulary\" in config.json is %u", path,
                            pieces_count(tokenizer->pieces), tokenizer->vocabulary);
-    if (good)
+    if (good) {
+        tokenizer->begin = pieces_begin(tokenizer->pieces);
         tokenizer->end = pieces_end(tokenizer->pieces);
+    }
     free(path);
     return good;
 #else
@@ -34,7 +36,11 @@ bool tokenizer_open(struct tokenizer *tokenizer, const struct model *model,
                     struct problem *problem)
 {
     *tokenizer = (struct tokenizer){
-        .kind = model->config.tokens, .vocabulary = model->config.vocabulary, .end = -1};
+        .kind = model->config.tokens,
+        .vocabulary = model->config.vocabulary,
+        .begin = -1,
+        .end = -1,
+    };
     if (tokenizer->kind == MODEL_TOKENS_BYTES)
         return true;
     if (open_pieces(tokenizer, model, problem))
@@ -48,7 +54,7 @@ void tokenizer_close(struct tokenizer *tokenizer)
 #ifdef HAVE_SENTENCEPIECE
     pieces_close(tokenizer->pieces);
 #endif
-    *tokenizer = (struct tokenizer){.end = -1};
+    *tokenizer = (struct tokenizer){.begin = -1, .end = -1};
 }
 
 bool tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t size,

@@ -7,7 +7,7 @@
 struct tokenizer {
     enum model_tokens kind;
     uint32_t vocabulary;
-    int32_t end; /* ends a text; -1: none */
+    int32_t begin, end; /* of a text; -1: none */
     void *pieces; /* SentencePiece's processor */
 };
 

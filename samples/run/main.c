@@ -1,17 +1,16 @@
 /* ratplus-run: generates text with a RAT+ model. */
 #include "file.h"
+#include "interactive.h"
 #include "options.h"
 #include "policy_name.h"
+#include "printer.h"
 #include "report.h"
-#include "terminal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MAX_RUNS 16
-/* Enough of the prompt for a piece to know what it follows. */
-#define CONTEXT_TOKENS 8
 
 struct program {
     struct run_options options;
@@ -23,14 +22,6 @@ struct program {
     uint32_t input_count;
     struct report_run runs[MAX_RUNS];
     uint32_t run_count;
-};
-
-/* Prints text as tokens arrive: what they add to the text so far. */
-struct printer {
-    const struct tokenizer *tokenizer;
-    int32_t *tokens; /* the end of the prompt, then all that was generated */
-    uint32_t count;
-    size_t printed;
 };
 
 static bool read_input(struct program *p, struct problem *problem)
@@ -67,7 +58,7 @@ static bool check_input(const struct program *p, struct problem *problem)
     if (total > 1u << 24)
         return problem_set(problem, "%llu tokens are more than the limit of %u",
                            (unsigned long long)total, 1u << 24);
-    if (total > p->model.config.context)
+    if (total > p->model.config.context && !p->options.interactive)
         fprintf(stderr, "note: %llu tokens are more than the model's context of %u\n",
                 (unsigned long long)total, p->model.config.context);
     return true;
@@ -106,36 +97,7 @@ static bool add_runs(struct program *p, struct problem *problem)
 
 static void print_token(void *user, int32_t token)
 {
-    struct printer *printer = user;
-    size_t size = 0;
-    printer->tokens[printer->count++] = token;
-    char *text = tokenizer_decode(printer->tokenizer, printer->tokens, printer->count, &size);
-    if (!text)
-        return;
-    /* A character may be spread over several tokens; until the last it shows
-     * as U+FFFD, and is held back. */
-    const bool unfinished = printer->tokenizer->kind == MODEL_TOKENS_SENTENCEPIECE && size >= 3 &&
-                            memcmp(text + size - 3, "\xef\xbf\xbd", 3) == 0;
-    if (!unfinished && size > printer->printed) {
-        fwrite(text + printer->printed, 1, size - printer->printed, stdout);
-        fflush(stdout);
-        printer->printed = size;
-    }
-    free(text);
-}
-
-static bool open_printer(const struct program *p, struct printer *printer,
-                         struct problem *problem)
-{
-    const uint32_t context = p->input_count < CONTEXT_TOKENS ? p->input_count : CONTEXT_TOKENS;
-    *printer = (struct printer){.tokenizer = &p->tokenizer, .count = context};
-    printer->tokens = malloc((context + p->options.tokens + 1) * sizeof *printer->tokens);
-    if (!printer->tokens)
-        return problem_set(problem, "out of memory");
-    memcpy(printer->tokens, p->input + p->input_count - context,
-           context * sizeof *printer->tokens);
-    free(tokenizer_decode(&p->tokenizer, printer->tokens, context, &printer->printed));
-    return true;
+    printer_token(user, token);
 }
 
 /* A first chunk and a first decode step, so that no pipeline is made while
@@ -162,7 +124,8 @@ static bool run_one(struct program *p, struct report_run *run, struct problem *p
     const struct run_options *o = &p->options;
     const bool print = !o->compare && !o->json;
     struct printer printer;
-    if (!open_printer(p, &printer, problem))
+    if (!printer_open(&printer, &p->tokenizer, p->input, p->input_count, (uint32_t)o->tokens,
+                      problem))
         return false;
     const struct generate_options options = {
         .tokens = p->input,
@@ -181,7 +144,7 @@ static bool run_one(struct program *p, struct report_run *run, struct problem *p
     const bool timed = o->compare || o->stats || o->json;
     bool good = !timed || warm_up(p, &options, problem);
     good = good && generate(p->engine, &options, &run->result, problem);
-    free(printer.tokens);
+    printer_close(&printer);
     if (!good)
         return false;
     if (print && run->result.count > 0)
@@ -194,9 +157,27 @@ static bool run_one(struct program *p, struct report_run *run, struct problem *p
     return !o->logits || file_write(o->logits, run->result.logits, logits, problem);
 }
 
+static bool run_conversation(struct program *p, struct problem *problem)
+{
+    const struct run_options *o = &p->options;
+    const struct interactive_options options = {
+        .tokens = p->input,
+        .count = p->input_count,
+        .wanted = (uint32_t)o->tokens,
+        .sampler = {o->temperature, (uint32_t)o->top_k, o->top_p, o->seed},
+        .policy = p->runs[0].policy,
+        .variant = p->runs[0].name,
+        .retention = o->retention,
+        .cache_dtype = o->cache_dtype,
+        .stats = o->stats,
+    };
+    return interactive_run(p->engine, &p->tokenizer, &options, problem);
+}
+
 static bool run_all(struct program *p, struct problem *problem)
 {
     const struct run_options *o = &p->options;
+    const bool input = o->prompt || o->file || o->tokens_file;
     const struct engine_options engine = {
         .device = o->device,
         .validate = o->validate,
@@ -204,11 +185,13 @@ static bool run_all(struct program *p, struct problem *problem)
         .all_logits = o->logits != NULL,
     };
     if (!model_open(&p->model, o->model, problem) ||
-        !tokenizer_open(&p->tokenizer, &p->model, problem) || !read_input(p, problem) ||
-        !check_input(p, problem) ||
+        !tokenizer_open(&p->tokenizer, &p->model, problem) ||
+        (input && !(read_input(p, problem) && check_input(p, problem))) ||
         !engine_open(&p->model, &engine, &p->messages, &p->engine, problem) ||
         !add_runs(p, problem))
         return false;
+    if (o->interactive)
+        return run_conversation(p, problem);
     for (uint32_t i = 0; i < p->run_count; i++)
         if (!run_one(p, &p->runs[i], problem))
             return false;

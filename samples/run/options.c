@@ -11,14 +11,38 @@ static const char examples[] =
     "  ratplus-run model --file story.txt --variant d16w256s4 --tokens 200\n"
     "  ratplus-run model --file story.txt --compare dense,d4,d16w256,streamw256s4\n"
     "  ratplus-run model --prompt Hello --temperature 0.8 --top-p 0.95 --seed 7\n"
+    "  ratplus-run model --interactive --variant d16w256s4\n"
     "\nVariants: dense, d16 (dilation 16), d16w256s4 (with a window of 256 tokens and\n"
     "4 sinks), streamw256s4 (window and sinks only); dense/d16: the layers take turns.\n";
+
+static bool check_interactive(const struct run_options *o, struct problem *problem)
+{
+    const struct {
+        const char *name;
+        bool given;
+    } others[] = {{"--compare", o->compare != NULL},
+                  {"--json", o->json},
+                  {"--logits", o->logits != NULL},
+                  {"--prompt-tokens", o->prompt_tokens > 0},
+                  {"--tokens-file", o->tokens_file != NULL},
+                  {"--file -", o->file && strcmp(o->file, "-") == 0},
+                  {"--policy -", o->policy && strcmp(o->policy, "-") == 0}};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (others[i].given)
+            return problem_set(problem, "--interactive reads its text from standard input, and "
+                               "does not go with %s", others[i].name);
+    if (o->prompt && o->file)
+        return problem_set(problem, "give one of --prompt and --file, or none");
+    return true;
+}
 
 static bool check(const struct run_options *o, struct problem *problem)
 {
     if (!o->model)
         return problem_set(problem, "which model? give its folder; see --help");
-    if (!!o->prompt + !!o->file + !!o->tokens_file != 1)
+    if (o->interactive && !check_interactive(o, problem))
+        return false;
+    if (!o->interactive && !!o->prompt + !!o->file + !!o->tokens_file != 1)
         return problem_set(problem, "give one of --prompt, --file and --tokens-file");
     if (!!o->variant + !!o->policy + !!o->compare > 1)
         return problem_set(problem, "--variant, --policy and --compare exclude each other");
@@ -30,7 +54,7 @@ static bool check(const struct run_options *o, struct problem *problem)
 bool run_options_parse(int argc, char **argv, struct run_options *out, bool *done,
                        struct problem *problem)
 {
-    const char *retention = "needed", *dtype = "f16";
+    const char *retention = NULL, *dtype = "f16";
     bool help = false, version = false;
     *out = (struct run_options){.tokens = 64, .chunk = 512, .top_p = 1};
     *done = false;
@@ -66,6 +90,8 @@ bool run_options_parse(int argc, char **argv, struct run_options *out, bool *don
          "only the first N are the prompt; the rest is fed one at a time"},
         {"--logits", OPTION_TEXT, "FILE", &out->logits, 0, 0,
          "write the logits of every input token, as float32"},
+        {"--interactive", OPTION_FLAG, NULL, &out->interactive, 0, 0,
+         "a conversation; /help in it lists its commands. Retains full by default"},
         {"--stats", OPTION_FLAG, NULL, &out->stats, 0, 0, "speeds and cache size, to stderr"},
         {"--json", OPTION_FLAG, NULL, &out->json, 0, 0, "text and statistics as JSON"},
         {"--validate", OPTION_FLAG, NULL, &out->validate, 0, 0,
@@ -84,6 +110,8 @@ bool run_options_parse(int argc, char **argv, struct run_options *out, bool *don
         puts("ratplus-run " RATP_VERSION);
     }
     *done = help || version;
+    if (!retention)
+        retention = out->interactive ? "full" : "needed";
     return *done || (check(out, problem) &&
                      retention_from_name(retention, &out->retention, problem) &&
                      cache_dtype_from_name(dtype, &out->cache_dtype, problem));

@@ -8,13 +8,13 @@
 
 struct run_options {
     const char *model;
-    const char *prompt, *file, *tokens_file; /* exactly one is given */
+    const char *prompt, *file, *tokens_file; /* exactly one; interactive: at most one */
     uint64_t tokens, prompt_tokens, chunk, top_k, seed;
     double temperature, top_p;
     const char *variant, *policy, *compare;
     const char *device;
     const char *logits;
-    bool validate, stats, json;
+    bool validate, stats, json, interactive;
     ratp_retention retention;
     ratp_dtype cache_dtype;
 };

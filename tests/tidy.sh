@@ -28,6 +28,8 @@ complain "trailing blanks or tabs" \
     "$(grep -nE "[[:blank:]]$|$(printf '\t')" $texts | grep -v -e '^[^:]*\.svg:')"
 complain "longer than 600 lines" "$(wc -l $(echo "$texts" | grep -v '\.svg$') |
     awk '$1 > 600 && $2 != "total"')"
+complain "engines copy it, so it stays short: 300 lines or more" \
+    "$(wc -l samples/host-vulkan/*.c | awk '$1 >= 300')"
 complain "lines longer than 120 characters" "$(awk 'length > 120 { print FILENAME ":" FNR }' \
     $(echo "$texts" | grep -E '\.(c|h|comp|glsl|py|sh)$'))"
 exit $bad

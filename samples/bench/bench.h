@@ -7,13 +7,15 @@
 
 #include <ratplus_vulkan.h>
 
-enum { MAX_VARIANTS = 16, MAX_SIZES = 16, MAX_ROWS = 1024 };
+enum { MAX_VARIANTS = 16, MAX_SIZES = 16, MAX_ROWS = 1024, MAX_LINES = 256 };
+enum { CACHE_BATCH = 32, CACHE_LINES = 12 }; /* sequences of its batches; lines for each T */
 
 enum phase {
     PHASE_PREFILL,  /* a whole prompt through an empty cache, in one step */
     PHASE_DECODE,   /* one more token for sequences that hold T */
     PHASE_EXTERNAL, /* one query over T keys in plain buffers */
     PHASE_SCAN,     /* the memory of T tokens, with attention to the own token only */
+    PHASE_CACHE,    /* what T tokens take, forks, switches, batches: lines, not rows */
     PHASE_COUNT
 };
 
@@ -56,6 +58,27 @@ struct row {
     double attention_seconds; /* scan: such attention without memory or cache; else 0 */
 };
 
+enum line_kind {
+    LINE_HELD,   /* bytes of a sequence; ratio: how many times less than dense's */
+    LINE_FORK,   /* seq_fork */
+    LINE_DECODE, /* one more token */
+    LINE_SWITCH, /* seq_set_policy; ratio: to the decode line before it */
+    LINE_BATCH,  /* one more token of many sequences; ratio: seconds a needed byte, to equal ones */
+    LINE_KINDS
+};
+
+/* One measurement of the cache. What was not measured is 0. */
+struct line {
+    enum line_kind kind;
+    char variant[64];
+    uint32_t tokens, batch, query_heads, kv_heads, head_size;
+    ratp_retention retention;
+    struct timing time;
+    uint64_t page_bytes, state_bytes;
+    double needed_bytes;
+    double ratio;
+};
+
 struct bench {
     struct bench_options options;
     const struct ratp_api *ratp;
@@ -68,6 +91,8 @@ struct bench {
     double copy_rate; /* bytes read and bytes written, a second */
     struct row rows[MAX_ROWS];
     uint32_t row_count;
+    struct line lines[MAX_LINES];
+    uint32_t line_count;
 };
 
 bool options_parse(int argc, char **argv, struct bench_options *out, bool *done,
@@ -98,6 +123,8 @@ bool measure_cached(struct bench *bench, const struct ratp_variant *variant, uin
 bool measure_external(struct bench *bench, const struct ratp_variant *variant, uint32_t tokens,
                       uint32_t batch, struct problem *problem);
 bool measure_scan(struct bench *bench, uint32_t tokens, uint32_t batch, struct problem *problem);
+/* Adds lines: what T tokens take; a fork and switches of T/4; batches of up to T/32 each. */
+bool measure_cache(struct bench *bench, uint32_t tokens, struct problem *problem);
 
 /* How many keys a query at `position` attends. */
 uint64_t attended_keys(const struct ratp_variant *variant, uint64_t position);
@@ -109,6 +136,7 @@ struct work work_external(const struct bench_options *o, const struct ratp_varia
                           uint32_t tokens, uint32_t batch);
 struct work work_scan(const struct bench_options *o, uint32_t tokens, uint32_t batch);
 
+extern const char *const line_names[LINE_KINDS];
 extern const char *const phase_names[PHASE_COUNT];
 /* "faster" compares with the first row of the same phase and sizes. */
 bool report_table(const struct bench *bench, struct problem *problem);

@@ -19,14 +19,16 @@ static bool holds(const struct sizes *sizes, uint32_t value)
 
 static void show(const struct bench *b, const char *what, const struct ratp_variant *variant)
 {
-    char name[64], label[128];
-    variant_to_name(variant, name, sizeof name);
+    const struct bench_options *o = &b->options;
+    char name[64] = "", label[128];
+    if (variant)
+        variant_to_name(variant, name, sizeof name);
     snprintf(label, sizeof label, "\033[K%s %s", what, name);
-    uint32_t total = 0;
-    for (int phase = 0; phase < PHASE_COUNT; phase++)
-        total += b->options.tokens[phase].count * b->options.batches.count *
-                 (phase == PHASE_SCAN ? 1 : b->options.variant_count);
-    progress_show(label, b->row_count, total);
+    uint32_t total = o->tokens[PHASE_CACHE].count * CACHE_LINES;
+    for (int phase = 0; phase < PHASE_CACHE; phase++)
+        total += o->tokens[phase].count * o->batches.count *
+                 (phase == PHASE_SCAN ? 1 : o->variant_count);
+    progress_show(label, b->row_count + b->line_count, total);
 }
 
 /* Prompts and decode steps of one length share a cache. */
@@ -59,7 +61,7 @@ static bool measure_variant(struct bench *b, const struct ratp_variant *variant,
 static bool measure_all(struct bench *b, struct problem *problem)
 {
     const struct bench_options *o = &b->options;
-    const struct sizes *scan = &o->tokens[PHASE_SCAN];
+    const struct sizes *scan = &o->tokens[PHASE_SCAN], *cache = &o->tokens[PHASE_CACHE];
     if (!device_measure_copy(b, problem))
         return false;
     for (uint32_t i = 0; i < o->batches.count; i++)
@@ -70,6 +72,11 @@ static bool measure_all(struct bench *b, struct problem *problem)
         for (uint32_t t = 0; t < scan->count; t++)
             if (!measure_scan(b, scan->list[t], o->batches.list[i], problem))
                 return false;
+    for (uint32_t t = 0; t < cache->count; t++) {
+        show(b, "cache", NULL);
+        if (!measure_cache(b, cache->list[t], problem))
+            return false;
+    }
     progress_show("", 1, 1);
     return true;
 }

@@ -18,6 +18,14 @@ static const char explanation[] =
     "  external   one query over T keys that are in plain buffers, without a cache\n"
     "  scan       the memory alone: a prompt of which each token attends itself only, with as\n"
     "             many query heads as key/value heads; its little attention is in the time\n"
+    "  cache      a table of its own. What a sequence of T tokens holds, whole (dense, retention\n"
+    "             full) and as needed; pages are counted in tokens, so one head of 8 channels\n"
+    "             shows it. With T/4 tokens: forks, until the device is done; switches between\n"
+    "             dense and d16, and a decode step of what was before; with retention needed the\n"
+    "             prompt is dense in earnest, of one head. One more token for 32 sequences of\n"
+    "             T/512 to T/32 tokens (dense, d16, d16w256s4, streamw256s4 in turns), beside 32\n"
+    "             equal dense ones that need as many bytes. \"ratio\" is: bytes of dense by\n"
+    "             these; a switch by the step; seconds a needed byte, mixed by equal.\n"
     "GB/s and GFLOP/s are of the work that cannot be left out, each needed byte once. The copy's\n"
     "GB/s counts the bytes it reads and those it writes; \"of copy\" is a line's share of that.\n"
     "\"faster\" compares with the first variant of the same phase and sizes.\n"
@@ -81,7 +89,8 @@ static bool parse_phases(const char *text, bool wanted[PHASE_COUNT], struct prob
             phase++;
         if (phase == PHASE_COUNT)
             return problem_set(problem,
-                               "--phase: \"%.40s\" is not prefill, decode, external or scan", name);
+                               "--phase: \"%.40s\" is not prefill, decode, external, scan or cache",
+                               name);
         wanted[phase] = true;
     }
     return true;
@@ -96,12 +105,16 @@ static bool parse_tokens(const struct words *words, bool quick, struct bench_opt
         [PHASE_DECODE] = "4096",
         [PHASE_EXTERNAL] = "4096,32768",
         [PHASE_SCAN] = "32768",
+        [PHASE_CACHE] = "131072",
     };
     bool wanted[PHASE_COUNT] = {false};
     if (!parse_phases(words->phases, wanted, problem))
         return false;
     for (int phase = 0; phase < PHASE_COUNT; phase++) {
-        const char *text = words->tokens ? words->tokens : quick ? "300" : usual[phase];
+        const char *text = words->tokens               ? words->tokens
+                           : !quick                    ? usual[phase]
+                           : phase == PHASE_CACHE      ? "8192"
+                                                       : "300";
         if (wanted[phase] &&
             !parse_sizes("--tokens", text, 1u << 23, &out->tokens[phase], problem))
             return false;
@@ -133,7 +146,7 @@ bool options_parse(int argc, char **argv, struct bench_options *out, bool *done,
     struct words words = {
         .variants = "dense,d16,d16w256s4,streamw256s4",
         .batches = "1",
-        .phases = "prefill,decode,external,scan",
+        .phases = "prefill,decode,external,scan,cache",
         .retention = "needed",
         .dtype = "f16",
         .cache_dtype = "f16",
@@ -146,9 +159,9 @@ bool options_parse(int argc, char **argv, struct bench_options *out, bool *done,
         {"--variants", OPTION_TEXT, "NAMES", &words.variants, 0, 0,
          "separated by commas (dense,d16,d16w256s4,streamw256s4)"},
         {"--phase", OPTION_TEXT, "NAMES", &words.phases, 0, 0,
-         "separated by commas (prefill,decode,external,scan)"},
+         "separated by commas (prefill,decode,external,scan,cache)"},
         {"--tokens", OPTION_TEXT, "LIST", &words.tokens, 0, 0,
-         "T of every phase (4096; external also 32768, scan 32768)"},
+         "T of every phase (4096; external also 32768, scan 32768, cache 131072)"},
         {"--batch", OPTION_TEXT, "LIST", &words.batches, 0, 0, "sequences at once (1)"},
         {"--heads", OPTION_NUMBER, "N", &heads, 1, 65536, "query heads (32)"},
         {"--kv-heads", OPTION_NUMBER, "N", &kv_heads, 1, 1024, "key/value heads (8)"},

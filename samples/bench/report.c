@@ -1,15 +1,13 @@
-#include "bench.h"
+#include "report.h"
 #include "terminal.h"
 
-#include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define COLUMNS 13
-#define CELL 32
 
-const char *const phase_names[PHASE_COUNT] = {"prefill", "decode", "external", "scan"};
+const char *const phase_names[PHASE_COUNT] = {"prefill", "decode", "external", "scan", "cache"};
 
 static const char *const headings[COLUMNS] = {
     "phase",  "variant", "T",    "batch",   "heads",   "median ms", "min ms",
@@ -74,6 +72,18 @@ static void print_scan(const struct bench *b, const struct row *row)
            scan_seconds(row) / copy);
 }
 
+bool cells_print(char (*cells)[CELL], size_t lines, size_t columns, struct problem *problem)
+{
+    const char **texts = calloc(lines * columns, sizeof *texts);
+    if (!texts)
+        return problem_set(problem, "out of memory");
+    for (size_t i = 0; i < lines * columns; i++)
+        texts[i] = cells[i];
+    table_print(texts, lines, columns);
+    free(texts);
+    return true;
+}
+
 bool report_table(const struct bench *b, struct problem *problem)
 {
     const struct bench_options *o = &b->options;
@@ -89,42 +99,19 @@ bool report_table(const struct bench *b, struct problem *problem)
 
     const size_t lines = b->row_count + 1;
     char(*cells)[CELL] = calloc(lines * COLUMNS, CELL);
-    const char **texts = calloc(lines * COLUMNS, sizeof *texts);
-    const bool good = (cells && texts) || problem_set(problem, "out of memory");
-    for (size_t i = 0; good && i < lines * COLUMNS; i++)
-        texts[i] = i < COLUMNS ? headings[i] : cells[i];
+    bool good = cells || problem_set(problem, "out of memory");
+    for (uint32_t i = 0; good && i < COLUMNS; i++)
+        snprintf(cells[i], CELL, "%s", headings[i]);
     for (uint32_t i = 0; good && i < b->row_count; i++)
         row_cells(b, &b->rows[i], &cells[(i + 1) * COLUMNS]);
-    if (good)
-        table_print(texts, lines, COLUMNS);
+    good = good && (b->row_count == 0 || cells_print(cells, lines, COLUMNS, problem));
     for (uint32_t i = 0; good && i < b->row_count; i++)
         if (b->rows[i].attention_seconds > 0)
             print_scan(b, &b->rows[i]);
-    free(texts);
     free(cells);
-    return good;
-}
-
-/* A failed allocation shows as a NULL item, which cJSON adds nowhere; the
- * flag remembers it. */
-static void number(cJSON *object, const char *name, double value, bool *good)
-{
-    *good &= cJSON_AddNumberToObject(object, name, value) != NULL;
-}
-
-static void text(cJSON *object, const char *name, const char *value, bool *good)
-{
-    *good &= cJSON_AddStringToObject(object, name, value) != NULL;
-}
-
-static void add_time(cJSON *object, const struct timing *t, bool *good)
-{
-    cJSON *time = cJSON_AddObjectToObject(object, "milliseconds");
-    *good &= time != NULL;
-    number(time, "median", t->median * 1e3, good);
-    number(time, "min", t->min * 1e3, good);
-    number(time, "max", t->max * 1e3, good);
-    number(object, "runs", t->runs, good);
+    if (good && b->row_count && b->line_count)
+        putchar('\n');
+    return good && (b->line_count == 0 || report_cache_table(b, problem));
 }
 
 static void add_row(cJSON *list, const struct bench *b, const struct row *row, bool *good)
@@ -135,48 +122,49 @@ static void add_row(cJSON *list, const struct bench *b, const struct row *row, b
         *good = false;
         return;
     }
-    text(item, "phase", phase_names[row->phase], good);
-    text(item, "variant", row->variant, good);
-    number(item, "tokens", row->tokens, good);
-    number(item, "batch", row->batch, good);
-    number(item, "query_heads", row->query_heads, good);
-    number(item, "kv_heads", row->kv_heads, good);
-    add_time(item, &row->time, good);
-    number(item, "cache_bytes", (double)row->cache_bytes, good);
-    number(item, "needed_bytes", row->work.bytes, good);
-    number(item, "needed_flops", row->work.flops, good);
-    number(item, "gb_per_s", row->work.bytes / row->time.median / 1e9, good);
-    number(item, "gflop_per_s", row->work.flops / row->time.median / 1e9, good);
-    number(item, "share_of_copy", copy_share(b, row), good);
+    json_text(item, "phase", phase_names[row->phase], good);
+    json_text(item, "variant", row->variant, good);
+    json_number(item, "tokens", row->tokens, good);
+    json_number(item, "batch", row->batch, good);
+    json_number(item, "query_heads", row->query_heads, good);
+    json_number(item, "kv_heads", row->kv_heads, good);
+    json_time(item, &row->time, good);
+    json_number(item, "cache_bytes", (double)row->cache_bytes, good);
+    json_number(item, "needed_bytes", row->work.bytes, good);
+    json_number(item, "needed_flops", row->work.flops, good);
+    json_number(item, "gb_per_s", row->work.bytes / row->time.median / 1e9, good);
+    json_number(item, "gflop_per_s", row->work.flops / row->time.median / 1e9, good);
+    json_number(item, "share_of_copy", copy_share(b, row), good);
     if (row->phase == PHASE_SCAN)
-        number(item, "attention_milliseconds", row->attention_seconds * 1e3, good);
+        json_number(item, "attention_milliseconds", row->attention_seconds * 1e3, good);
     else
-        number(item, "times_faster", row_speedup(b, row), good);
+        json_number(item, "times_faster", row_speedup(b, row), good);
 }
 
 static void add_all(cJSON *root, const struct bench *b, bool *good)
 {
     const struct bench_options *o = &b->options;
-    text(root, "version", b->ratp->version(), good);
+    json_text(root, "version", b->ratp->version(), good);
     cJSON *device = cJSON_AddObjectToObject(root, "device");
     *good &= device != NULL;
-    text(device, "name", b->info.name, good);
-    text(device, "driver", b->info.driver, good);
+    json_text(device, "name", b->info.name, good);
+    json_text(device, "driver", b->info.driver, good);
     cJSON *settings = cJSON_AddObjectToObject(root, "settings");
     *good &= settings != NULL;
-    number(settings, "head_size", o->head_size, good);
-    text(settings, "dtype", dtype_name(o->dtype), good);
-    text(settings, "cache_dtype", dtype_name(o->cache_dtype), good);
-    text(settings, "retention", o->retention == RATP_RETAIN_FULL ? "full" : "needed", good);
+    json_number(settings, "head_size", o->head_size, good);
+    json_text(settings, "dtype", dtype_name(o->dtype), good);
+    json_text(settings, "cache_dtype", dtype_name(o->cache_dtype), good);
+    json_text(settings, "retention", o->retention == RATP_RETAIN_FULL ? "full" : "needed", good);
     cJSON *copy = cJSON_AddObjectToObject(root, "copy");
     *good &= copy != NULL;
-    number(copy, "bytes", (double)o->copy_bytes, good);
-    add_time(copy, &b->copy_time, good);
-    number(copy, "gb_per_s", b->copy_rate / 1e9, good);
+    json_number(copy, "bytes", (double)o->copy_bytes, good);
+    json_time(copy, &b->copy_time, good);
+    json_number(copy, "gb_per_s", b->copy_rate / 1e9, good);
     cJSON *list = cJSON_AddArrayToObject(root, "rows");
     *good &= list != NULL;
     for (uint32_t i = 0; i < b->row_count && *good; i++)
         add_row(list, b, &b->rows[i], good);
+    report_cache_json(root, b, good);
 }
 
 char *report_json(const struct bench *b, struct problem *problem)

@@ -80,6 +80,52 @@ class Quick(unittest.TestCase):
                 / first["milliseconds"]["median"], 1, 5)
 
 
+    def cache(self, line):
+        return [row for row in self.result["cache"] if row["line"] == line]
+
+    def test_every_line_of_the_cache_is_there(self):
+        lines = [(row["line"], row["variant"], row["retention"]) for row in self.result["cache"]]
+        self.assertEqual(lines, [
+            ("held", "dense", "full"), ("held", "d16", "needed"), ("held", "d64", "needed"),
+            ("fork", "any", "full"),
+            ("decode", "dense", "full"), ("switch", "dense to d16", "full"),
+            ("decode", "d16", "full"), ("switch", "d16 to dense", "full"),
+            ("decode", "dense", "needed"), ("switch", "dense to d16", "needed"),
+            ("batch", "mixed", "full"), ("batch", "dense", "full")])
+
+    def test_held_bytes(self):
+        dense, *compact = self.cache("held")
+        tokens, key = dense["tokens"], 2 * 2 * dense["kv_heads"] * dense["head_size"]
+        self.assertEqual(dense["page_bytes"], tokens * key)
+        self.assertNotIn("ratio", dense)
+        for row, dilation in zip(compact, (16, 64)):
+            self.assertEqual(row["tokens"], tokens)
+            # One page, of 64 tokens, is the newest token's.
+            self.assertEqual(row["page_bytes"], (tokens // dilation + 64) * key)
+            self.assertAlmostEqual(row["ratio"], (dense["page_bytes"] + dense["state_bytes"])
+                                   / (row["page_bytes"] + row["state_bytes"]), 6)
+
+    def test_lines_of_the_cache_fit_each_other(self):
+        for row in self.result["cache"]:
+            if row["line"] == "held":
+                continue
+            self.assertGreaterEqual(row["runs"], 3)
+            time = row["milliseconds"]
+            self.assertGreater(time["min"], 0)
+            self.assertLessEqual(time["min"], time["median"])
+            self.assertLessEqual(time["median"], time["max"])
+            if "needed_bytes" in row:
+                rate = row["needed_bytes"] / time["median"] / 1e6
+                self.assertAlmostEqual(row["gb_per_s"] / rate, 1, 5)
+        for step, switch in zip(self.cache("decode"), self.cache("switch")):
+            self.assertAlmostEqual(switch["ratio"] * step["milliseconds"]["median"]
+                                   / switch["milliseconds"]["median"], 1, 5)
+        mixed, equal = self.cache("batch")
+        self.assertEqual((mixed["batch"], equal["batch"]), (32, 32))
+        self.assertAlmostEqual(mixed["needed_bytes"] / equal["needed_bytes"], 1, 1)
+        self.assertAlmostEqual(mixed["ratio"] * mixed["gb_per_s"] / equal["gb_per_s"], 1, 5)
+
+
 class CommandLine(unittest.TestCase):
     def test_table_and_file(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -97,6 +143,25 @@ class CommandLine(unittest.TestCase):
         table = lines[lines.index("") + 1:]
         self.assertEqual(len(table), 1 + len(rows))
         self.assertEqual(len(set(map(len, table))), 1)
+
+    def test_the_cache_alone(self):
+        code, out, errors = run("--quick", "--phase", "cache", "--tokens", "1,200", "--json")
+        self.assertEqual((code, errors), (0, ""))
+        result = json.loads(out)
+        self.assertEqual(result["rows"], [])
+        self.assertEqual([row["tokens"] for row in result["cache"] if row["line"] == "fork"], [1, 50])
+        code, out, errors = run("--quick", "--phase", "cache", "--tokens", "200")
+        self.assertEqual((code, errors), (0, ""))
+        lines = out.splitlines()
+        table = lines[lines.index("") + 1:]
+        self.assertEqual(len(table), 1 + 12)
+        self.assertEqual(len(set(map(len, table))), 1)
+
+    def test_two_tables(self):
+        code, out, errors = run("--quick", "--phase", "cache,decode", "--tokens", "200")
+        self.assertEqual((code, errors), (0, ""))
+        _, rows, lines = out.rstrip("\n").split("\n\n")
+        self.assertEqual((len(rows.splitlines()), len(lines.splitlines())), (1 + 3, 1 + 12))
 
     def refused(self, message, *arguments):
         code, out, errors = run(*arguments)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs into an empty folder, and builds the README's program against what
+# Installs into an empty folder, and builds the README's programs against what
 # is there as a stranger would: with pkg-config alone.
 # Usage: install.sh ROOT BUILD ABI_MAJOR
 set -eu
@@ -25,6 +25,9 @@ got=$(pkg-config --modversion ratplus)
 ${CC:-cc} -std=c11 -Wall -Wextra -Wpedantic -Werror "$root/samples/embed/embed.c" -o "$dest/embed" \
     $(pkg-config --cflags --libs ratplus)
 LD_LIBRARY_PATH=$lib "$dest/embed"
+${CC:-cc} -std=c11 -Wall -Wextra -Wpedantic -Werror "$root/samples/host-vulkan/host-vulkan.c" \
+    $(pkg-config --cflags --libs ratplus) -lvulkan -lm -o "$dest/host-vulkan"
+LD_LIBRARY_PATH=$lib "$dest/host-vulkan" --help
 needs=$(LD_LIBRARY_PATH=$lib ldd "$dest/embed" | sed -n 's/^[[:space:]]*\([^ ]*\).*/\1/p')
 case $needs in
     *libratplus.so.$major*) ;;

@@ -187,7 +187,7 @@ static ratp_device *lend(void)
 /* A forward pass: `count` new tokens of one sequence, whose x is at `row`. */
 static void forward(ratp_cache *cache, ratp_seq *seq, uint32_t row, uint32_t count, int recorded)
 {
-    const struct ratp_step_params params = {sizeof params, 1, &seq, &count};
+    const struct ratp_step_params params = {sizeof params, .count = 1, .seqs = &seq, .n_tokens = &count};
     const VkSemaphoreWaitInfo last = {TYPE(SEMAPHORE_WAIT_INFO), NULL, 0, 1, &timeline, &submitted};
     const VkCommandBufferBeginInfo begin = {TYPE(COMMAND_BUFFER_BEGIN_INFO)};
     ratp_step *step;

@@ -258,20 +258,48 @@ struct ratp_geometry {
 /* The attended set A(t): key j <= t is attended when ... */
 typedef int32_t ratp_variant_kind;
 enum {
-    RATP_DENSE = 0,    /* always */
-    RATP_DILATED = 1,  /* (j+1) % dilation == 0, or t - j <= window, or j < sinks */
+    RATP_DENSE = 0,     /* always */
+    RATP_DILATED = 1,   /* (j+1) % dilation == 0, or t - j <= window, or j < sinks */
     RATP_STREAMING = 2, /* t - j <= window, or j < sinks */
-    RATP_QUEST = 3,
-    RATP_MOBA = 4,
-    RATP_SNAPKV = 5
+    RATP_QUEST = 3,     /* j is in one of the best pages for this query, or in the newest one */
+    RATP_MOBA = 4,      /* j is in one of the best blocks for this query, or in its own */
+    RATP_SNAPKV = 5     /* j was kept when the prompt was compressed, or came later */
 };
 
+/* Who chooses the pages or blocks of quest and moba. */
+typedef int32_t ratp_selection;
+enum {
+    RATP_SELECT_HEAD = 0, /* each query head */
+    RATP_SELECT_GROUP = 1 /* the query heads of a key/value head, by the sum of their scores */
+};
+
+/* What snapkv makes of the scores of neighbouring tokens. */
+typedef int32_t ratp_pooling;
+enum { RATP_POOL_MAX = 0, RATP_POOL_AVG = 1 };
+
+/* A field that the kind has no use for must be 0. */
 struct ratp_variant {
     size_t struct_size;
     ratp_variant_kind kind;
     uint32_t dilation; /* D, 1 to 2^24; dilated only. 1 is dense */
     uint32_t window;   /* W: tokens before the query's own, which is always attended; to 2^24 */
     uint32_t sinks;    /* S: first tokens of the sequence; to 2^24 */
+    /* Since ABI 1.1. */
+    uint32_t page;     /* quest: tokens of a page; 0: 16; 8 to 4096, a multiple of 8 */
+    /* quest: tokens a query attends, the newest page counted whole; to 2^24, a multiple
+     * of page, at most 65536 pages. Required */
+    uint32_t budget;
+    uint32_t block;    /* moba: tokens of a block; 0: 512; 8 to 65536, a multiple of 8 */
+    uint32_t topk;     /* moba: blocks a query attends, its own counted; 1 to 65536. Required */
+    ratp_selection selection; /* quest, moba */
+    uint32_t observe;  /* snapkv: the prompt's last queries, which choose; 0: 32; 1 to 1024 */
+    uint32_t capacity; /* snapkv: tokens kept of a prompt; above observe, to 2^24. Required */
+    uint32_t kernel;   /* snapkv: neighbours that are pooled; 0: 7; odd, 1 to 255 */
+    ratp_pooling pool; /* snapkv */
+    /* What the tokens of a prompt attend where that differs: dense, dilated, streaming
+     * or moba, with no `prompt` of its own; copied. NULL: dense for quest and snapkv,
+     * for others the same variant. Policies only. */
+    const struct ratp_variant *prompt;
 };
 
 /* A half-open range; count 0 means "to the end". */
@@ -376,7 +404,7 @@ struct ratp_external {
      * `variant` applies. 0: every key is seen (but for `mask`), no variant. */
     uint32_t causal;
     uint32_t first_position;
-    const struct ratp_variant *variant; /* NULL: dense */
+    const struct ratp_variant *variant; /* NULL: dense; dense, dilated or streaming */
     const struct ratp_tensor *q, *k, *v; /* k and v: float32, float16 or bfloat16 */
     const struct ratp_tensor *o;         /* NULL: no output gate */
     /* Added to the scaled logits: [batch][query token][key], float32 or

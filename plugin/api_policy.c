@@ -65,14 +65,14 @@ ratp_status api_policy_set(ratp_policy *policy, struct ratp_range layers,
                            struct ratp_range kv_heads, const struct ratp_variant *variant)
 {
     struct error err = {""};
-    struct variant v;
+    struct choice choice;
     ratp_status status = object_check(policy, OBJECT_POLICY, "policy", &err);
     if (!status)
         status = api_not_null(variant, "variant", &err);
     if (!status)
-        status = variant_from_public(variant, "variant", &v, &err);
+        status = choice_from_public(variant, "variant", &choice, &err);
     if (!status)
-        status = policy_add(policy, layers, kv_heads, &(struct choice){v, v}, &err);
+        status = policy_add(policy, layers, kv_heads, &choice, &err);
     return api_return(policy, status, &err);
 }
 

@@ -1,148 +1,10 @@
 #include "policy.h"
 
-#include "structs.h"
-
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* With so many rules a policy still prints as a text that policy_parse takes. */
-enum { MAX_TOKENS = 1 << 24, MAX_RULES = 1 << 13 };
-
-const char *const variant_number_name[VARIANT_NUMBERS] = {"dilation", "window", "sinks"};
-
-static const struct variant dense = {.kind = RATP_DENSE, .dilation = 1};
-
-/* ---- Variants ---- */
-
-ratp_status variant_make(ratp_variant_kind kind, const uint32_t numbers[VARIANT_NUMBERS],
-                         const char *what, struct variant *out, int *wrong, struct error *err)
-{
-    static const struct {
-        const char *name;
-        uint32_t least[VARIANT_NUMBERS], most[VARIANT_NUMBERS];
-    } kinds[] = {
-        [RATP_DENSE] = {"dense", {0, 0, 0}, {1, 0, 0}},
-        [RATP_DILATED] = {"dilated", {1, 0, 0}, {MAX_TOKENS, MAX_TOKENS, MAX_TOKENS}},
-        [RATP_STREAMING] = {"streaming", {0, 0, 0}, {0, MAX_TOKENS, MAX_TOKENS}},
-    };
-    *wrong = -1;
-    *out = dense;
-    if (kind < RATP_DENSE || kind > RATP_STREAMING)
-        return fail(err, RATP_INVALID_ARGUMENT,
-                    "%s.kind is %" PRId32 ", it must be 0 (dense), 1 (dilated) or 2 (streaming)",
-                    what, kind);
-    for (int i = 0; i < VARIANT_NUMBERS; i++) {
-        uint32_t least = kinds[kind].least[i], most = kinds[kind].most[i];
-        if (numbers[i] >= least && numbers[i] <= most)
-            continue;
-        *wrong = i;
-        return fail(err, RATP_INVALID_ARGUMENT,
-                    "%s.%s is %" PRIu32 ", for kind %s it must be %" PRIu32 " to %" PRIu32, what,
-                    variant_number_name[i], numbers[i], kinds[kind].name, least, most);
-    }
-    if (kind != RATP_DENSE && numbers[0] != 1)
-        *out = (struct variant){
-            .kind = kind, .dilation = numbers[0], .window = numbers[1], .sinks = numbers[2]};
-    return RATP_OK;
-}
-
-ratp_status variant_from_public(const struct ratp_variant *in, const char *what,
-                                struct variant *out, struct error *err)
-{
-    *out = dense;
-    if (!in)
-        return RATP_OK;
-    struct ratp_variant v;
-    ratp_status status =
-        struct_read(&v, sizeof v, in, STRUCT_UPTO(struct ratp_variant, kind), what, err);
-    if (status)
-        return status;
-    int wrong;
-    return variant_make(v.kind, (uint32_t[]){v.dilation, v.window, v.sinks}, what, out, &wrong,
-                        err);
-}
-
-bool variant_equal(const struct variant *a, const struct variant *b)
-{
-    return a->kind == b->kind && a->dilation == b->dilation && a->window == b->window &&
-           a->sinks == b->sinks && a->block == b->block && a->choose == b->choose &&
-           a->by_group == b->by_group && a->capacity == b->capacity && a->observe == b->observe &&
-           a->kernel == b->kernel && a->average == b->average;
-}
-
-struct choice choice_of(const struct variant *v)
-{
-    return (struct choice){*v, *v};
-}
-
-bool choice_equal(const struct choice *a, const struct choice *b)
-{
-    return variant_equal(&a->prompt, &b->prompt) && variant_equal(&a->decode, &b->decode);
-}
-
-void variant_name(const struct variant *v, char *text, size_t size)
-{
-    char head[16] = "dense", window[16] = "", sinks[16] = "";
-    if (v->kind == RATP_DILATED)
-        snprintf(head, sizeof head, "d%" PRIu32, v->dilation);
-    else if (v->kind == RATP_STREAMING)
-        snprintf(head, sizeof head, "stream");
-    if (v->window)
-        snprintf(window, sizeof window, "w%" PRIu32, v->window);
-    if (v->sinks)
-        snprintf(sinks, sizeof sinks, "s%" PRIu32, v->sinks);
-    snprintf(text, size, "%s%s%s", head, window, sinks);
-}
-
-/* A number after the letter `letter`, or nothing. */
-static bool read_part(const char **text, char letter, uint32_t *value)
-{
-    const char *p = *text;
-    if (*p != letter)
-        return true;
-    uint64_t sum = 0;
-    const char *digits = ++p;
-    for (; *p >= '0' && *p <= '9'; p++) {
-        sum = sum * 10 + (uint64_t)(*p - '0');
-        if (sum > UINT32_MAX)
-            return false;
-    }
-    if (p == digits)
-        return false;
-    *value = (uint32_t)sum;
-    *text = p;
-    return true;
-}
-
-ratp_status variant_parse(const char *text, const char *what, struct variant *out,
-                          struct error *err)
-{
-    ratp_variant_kind kind = RATP_DENSE;
-    uint32_t numbers[VARIANT_NUMBERS] = {0};
-    const char *p = text;
-    bool good = true;
-    if (strncmp(p, "dense", 5) == 0) {
-        p += 5;
-    } else if (strncmp(p, "stream", 6) == 0) {
-        kind = RATP_STREAMING;
-        p += 6;
-    } else {
-        kind = RATP_DILATED;
-        good = *p == 'd' && read_part(&p, 'd', &numbers[0]);
-    }
-    if (kind != RATP_DENSE)
-        good = good && read_part(&p, 'w', &numbers[1]) && read_part(&p, 's', &numbers[2]);
-    if (!good || *p != '\0')
-        return fail(err, RATP_INVALID_ARGUMENT,
-                    "%s is \"%.60s\", it must read like dense, d16, d16w256s4 or streamw256s4",
-                    what, text);
-    int wrong;
-    return variant_make(kind, numbers, what, out, &wrong, err);
-}
-
-/* ---- Policies ---- */
+enum { MAX_RULES = 1 << 13 };
 
 static uint64_t range_end(struct ratp_range r)
 {
@@ -210,7 +72,7 @@ struct choice policy_at(const struct ratp_policy *p, uint32_t layer, uint32_t kv
     for (uint32_t i = p->count; i-- > 0;)
         if (range_holds(p->rules[i].layers, layer) && range_holds(p->rules[i].kv_heads, kv_head))
             return p->rules[i].choice;
-    return choice_of(&dense);
+    return choice_of(&(struct variant){.kind = RATP_DENSE, .dilation = 1});
 }
 
 static ratp_status check_inside(uint32_t rule, const char *what, struct ratp_range r,

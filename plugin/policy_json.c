@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_TEXT = 1 << 20, MAX_RANGES = 256, MAX_DEPTH = 4 };
+enum { MAX_TEXT = 1 << 20, MAX_RANGES = 256, MAX_DEPTH = 5 };
 
 /* ---- Reading ---- */
 
@@ -115,43 +115,93 @@ static ratp_status read_number(struct reader *r, const struct node *n, uint32_t 
     return RATP_OK;
 }
 
-static ratp_status read_variant(struct reader *r, const struct node *n, struct variant *out)
+/* One of a few words; its index. */
+static ratp_status read_word(struct reader *r, const struct node *n, const char *const *words,
+                             uint32_t count, const char *must, uint32_t *out)
 {
-    static const char *const kinds[] = {"dense", "dilated", "streaming"};
-    const char *const keys[] = {"kind", variant_number_name[0], variant_number_name[1],
-                                variant_number_name[2]};
-    struct node at[1 + VARIANT_NUMBERS];
+    for (*out = 0; cJSON_IsString(n->json) && *out < count; ++*out)
+        if (strcmp(n->json->valuestring, words[*out]) == 0)
+            return RATP_OK;
+    return fail_node(r, n, must);
+}
+
+static ratp_status read_variant_number(struct reader *r, const struct node *n, uint32_t number,
+                                       uint32_t *out)
+{
+    static const char *const selections[] = {"head", "group"}, *const pools[] = {"max", "avg"};
+    if (number == NUMBER_SELECTION)
+        return read_word(r, n, selections, 2, "\"head\" or \"group\"", out);
+    if (number == NUMBER_POOL)
+        return read_word(r, n, pools, 2, "\"max\" or \"avg\"", out);
+    return read_number(r, n, UINT32_MAX, out);
+}
+
+/* An object with a kind and its numbers. *prompt gets what the object has of that
+ * name; NULL: it may have none. */
+static ratp_status read_variant(struct reader *r, const struct node *n, struct variant *out,
+                                struct node *prompt)
+{
+    enum { KIND = VARIANT_NUMBERS, PROMPT, KEYS };
+    const char *keys[KEYS] = {[KIND] = "kind", [PROMPT] = "prompt"};
+    memcpy(keys, variant_number_name, sizeof variant_number_name);
+    struct node at[KEYS];
     struct error inner;
+    ratp_status status = read_object(r, n, keys, prompt ? KEYS : PROMPT, at);
+    if (status)
+        return status;
+    if (!at[KIND].json)
+        return fail_at(r, offset_of(r, n, false), "%s has no \"kind\"", n->name);
+    uint32_t kind, numbers[VARIANT_NUMBERS] = {0};
+    status = read_word(r, &at[KIND], variant_kind_name, VARIANT_KINDS,
+                       "\"dense\", \"dilated\", \"streaming\", \"quest\", \"moba\" or \"snapkv\"",
+                       &kind);
+    for (uint32_t i = 0; i < VARIANT_NUMBERS && !status; i++)
+        if (at[i].json)
+            status = read_variant_number(r, &at[i], i, &numbers[i]);
+    if (status)
+        return status;
+    int wrong = -1;
+    if (variant_make((ratp_variant_kind)kind, numbers, n->name, out, &wrong, &inner)) {
+        const struct node *where = wrong >= 0 && at[wrong].json ? &at[wrong] : n;
+        return fail_at(r, offset_of(r, where, false), "%s", inner.text);
+    }
+    if (prompt)
+        *prompt = at[PROMPT];
+    return RATP_OK;
+}
+
+static ratp_status read_prompt(struct reader *r, const struct node *n, struct variant *out)
+{
+    struct error inner;
+    ratp_status status = RATP_OK;
+    if (cJSON_IsObject(n->json))
+        status = read_variant(r, n, out, NULL);
+    else if (!cJSON_IsString(n->json))
+        status = fail_node(r, n, "a name such as \"d16w256s4\", or an object with \"kind\"");
+    else if (variant_parse(n->json->valuestring, n->name, out, &inner))
+        status = fail_at(r, offset_of(r, n, false), "%s", inner.text);
+    if (!status && choice_check_prompt(out, n->name, &inner))
+        status = fail_at(r, offset_of(r, n, false), "%s", inner.text);
+    return status;
+}
+
+static ratp_status read_choice(struct reader *r, const struct node *n, struct choice *out)
+{
+    struct error inner;
+    struct variant decode;
+    struct node prompt;
     if (cJSON_IsString(n->json)) {
-        if (variant_parse(n->json->valuestring, n->name, out, &inner))
+        if (choice_parse(n->json->valuestring, n->name, out, &inner))
             return fail_at(r, offset_of(r, n, false), "%s", inner.text);
         return RATP_OK;
     }
     if (!cJSON_IsObject(n->json))
         return fail_node(r, n, "a name such as \"d16w256s4\", or an object with \"kind\"");
-    ratp_status status = read_object(r, n, keys, 1 + VARIANT_NUMBERS, at);
+    ratp_status status = read_variant(r, n, &decode, &prompt);
     if (status)
         return status;
-    if (!at[0].json)
-        return fail_at(r, offset_of(r, n, false), "%s has no \"kind\"", n->name);
-    ratp_variant_kind kind = RATP_DENSE;
-    while (kind <= RATP_STREAMING && !(cJSON_IsString(at[0].json) &&
-                                       strcmp(at[0].json->valuestring, kinds[kind]) == 0))
-        kind++;
-    if (kind > RATP_STREAMING)
-        return fail_node(r, &at[0], "\"dense\", \"dilated\" or \"streaming\"");
-    uint32_t numbers[VARIANT_NUMBERS] = {0};
-    for (uint32_t i = 0; i < VARIANT_NUMBERS && !status; i++)
-        if (at[1 + i].json)
-            status = read_number(r, &at[1 + i], UINT32_MAX, &numbers[i]);
-    if (status)
-        return status;
-    int wrong = -1;
-    if (variant_make(kind, numbers, n->name, out, &wrong, &inner)) {
-        const struct node *where = wrong >= 0 && at[1 + wrong].json ? &at[1 + wrong] : n;
-        return fail_at(r, offset_of(r, where, false), "%s", inner.text);
-    }
-    return RATP_OK;
+    *out = choice_of(&decode);
+    return prompt.json ? read_prompt(r, &prompt, &out->prompt) : RATP_OK;
 }
 
 static bool read_digits(const char **p, uint32_t *out)
@@ -227,7 +277,7 @@ static ratp_status read_rule(struct reader *r, const struct node *n, struct ratp
     static const char *const keys[] = {"layers", "heads", "variant"};
     struct node at[3];
     struct ranges layers, heads;
-    struct variant variant;
+    struct choice choice;
     if (!cJSON_IsObject(n->json))
         return fail_node(r, n, "an object with \"layers\", \"heads\" and \"variant\"");
     ratp_status status = read_object(r, n, keys, 3, at);
@@ -238,11 +288,10 @@ static ratp_status read_rule(struct reader *r, const struct node *n, struct ratp
     if (!status && !at[2].json)
         return fail_at(r, offset_of(r, n, false), "%s has no \"variant\"", n->name);
     if (!status)
-        status = read_variant(r, &at[2], &variant);
+        status = read_choice(r, &at[2], &choice);
     for (uint32_t i = 0; !status && i < layers.count; i++)
         for (uint32_t j = 0; !status && j < heads.count; j++)
-            status = policy_add(out, layers.range[i], heads.range[j],
-                                &(struct choice){variant, variant}, r->err);
+            status = policy_add(out, layers.range[i], heads.range[j], &choice, r->err);
     return status;
 }
 
@@ -254,11 +303,12 @@ static ratp_status read_policy(struct reader *r, const cJSON *json, struct ratp_
         return fail_node(r, &root, "an object with \"default\" and \"rules\"");
     ratp_status status = read_object(r, &root, keys, 2, at);
     if (!status && at[0].json) {
-        struct variant variant;
-        status = read_variant(r, &at[0], &variant);
-        if (!status && variant.kind != RATP_DENSE) /* which needs no rule */
-            status = policy_add(out, (struct ratp_range){0, 0}, (struct ratp_range){0, 0},
-                                &(struct choice){variant, variant}, r->err);
+        struct choice choice;
+        struct choice none = policy_at(out, 0, 0); /* needs no rule */
+        status = read_choice(r, &at[0], &choice);
+        if (!status && !choice_equal(&choice, &none))
+            status = policy_add(out, (struct ratp_range){0, 0}, (struct ratp_range){0, 0}, &choice,
+                                r->err);
     }
     if (status || !at[1].json)
         return status;
@@ -349,10 +399,10 @@ static void append_range(struct writer *w, const char *key, struct ratp_range r)
     append(w, piece);
 }
 
-static void append_variant(struct writer *w, const char *key, const struct variant *v)
+static void append_choice(struct writer *w, const char *key, const struct choice *choice)
 {
-    char name[64];
-    variant_name(v, name, sizeof name);
+    char name[VARIANT_NAME_SIZE];
+    choice_name(choice, name, sizeof name);
     append(w, "\"");
     append(w, key);
     append(w, "\": \"");
@@ -363,18 +413,18 @@ static void append_variant(struct writer *w, const char *key, const struct varia
 size_t policy_print(const struct ratp_policy *p, char *text, size_t size)
 {
     struct writer w = {text, size, 0};
-    struct variant dense = {.kind = RATP_DENSE, .dilation = 1};
+    struct choice dense = choice_of(&(struct variant){.kind = RATP_DENSE, .dilation = 1});
     const struct policy_rule *first = p->count ? &p->rules[0] : NULL;
     bool whole = first && !first->layers.first && !first->layers.count &&
                  !first->kv_heads.first && !first->kv_heads.count;
     append(&w, "{");
-    append_variant(&w, "default", whole ? &first->choice.decode : &dense);
+    append_choice(&w, "default", whole ? &first->choice : &dense);
     append(&w, ", \"rules\": [");
     for (uint32_t i = whole; i < p->count; i++) {
         append(&w, i > whole ? ", {" : "{");
         append_range(&w, "layers", p->rules[i].layers);
         append_range(&w, "heads", p->rules[i].kv_heads);
-        append_variant(&w, "variant", &p->rules[i].choice.decode);
+        append_choice(&w, "variant", &p->rules[i].choice);
         append(&w, "}");
     }
     append(&w, "]}");

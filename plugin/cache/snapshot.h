@@ -8,7 +8,8 @@
 enum {
     SNAPSHOT_VERSION = 1,
     SNAPSHOT_HEAD = 32,  /* bytes of what is there in every snapshot, up to the number of stores */
-    SNAPSHOT_RUN = 20,   /* bytes of a run of variants */
+    SNAPSHOT_VARIANT = 4 + 4 * VARIANT_NUMBERS,
+    SNAPSHOT_RUN = 4 + 2 * SNAPSHOT_VARIANT, /* bytes of a run of heads */
     SNAPSHOT_STORE = 12, /* bytes of a store's numbers */
     SNAPSHOT_CHECKSUM = 4
 };

@@ -117,27 +117,48 @@ static ratp_status check_model(struct loading *load, struct error *err)
     return check_factors(load, err);
 }
 
+/* One of a run's variants, which must be written as it was saved: a second way to
+ * write the same would be a second snapshot of the same sequence. */
+static ratp_status read_variant(struct loading *load, uint32_t run, const char *what,
+                                struct variant *out, struct error *err)
+{
+    unsigned long long at = load->at;
+    uint32_t kind = next_u32(load), numbers[VARIANT_NUMBERS], again[VARIANT_NUMBERS];
+    for (int i = 0; i < VARIANT_NUMBERS; i++)
+        numbers[i] = next_u32(load);
+    struct error why;
+    int wrong;
+    if (variant_make((ratp_variant_kind)kind, numbers, what, out, &wrong, &why))
+        return fail(err, RATP_PARSE_ERROR, "byte %llu: run %u: %s", at, run, why.text);
+    char name[VARIANT_NAME_SIZE];
+    variant_name(out, name, sizeof name);
+    variant_numbers(out, again);
+    if ((uint32_t)out->kind != kind)
+        return fail(err, RATP_PARSE_ERROR, "byte %llu: run %u: %s.kind is %u, %s is written as %d",
+                    at, run, what, kind, name, (int)out->kind);
+    for (int i = 0; i < VARIANT_NUMBERS; i++)
+        if (numbers[i] != again[i])
+            return fail(err, RATP_PARSE_ERROR,
+                        "byte %llu: run %u: %s.%s is %u, of %s it is written as %u", at, run, what,
+                        variant_number_name[i], numbers[i], name, again[i]);
+    return RATP_OK;
+}
+
 static ratp_status read_run(struct loading *load, uint32_t index, uint32_t left,
-                            struct variant *variant, uint32_t *heads, struct error *err)
+                            struct choice *choice, uint32_t *heads, struct error *err)
 {
     unsigned long long at = load->at;
     *heads = next_u32(load);
-    uint32_t kind = next_u32(load), numbers[VARIANT_NUMBERS];
-    for (int i = 0; i < VARIANT_NUMBERS; i++)
-        numbers[i] = next_u32(load);
     if (*heads == 0 || *heads > left)
         return fail(err, RATP_PARSE_ERROR, "byte %llu: run %u has %u heads, it must be 1 to %u",
                     at, index, *heads, left);
     struct error why;
-    int wrong;
-    if (variant_make((ratp_variant_kind)kind, numbers, "variant", variant, &wrong, &why))
-        return fail(err, RATP_PARSE_ERROR, "byte %llu: run %u: %s", at, index, why.text);
-    if ((uint32_t)variant->kind != kind || variant->dilation != numbers[0])
-        return fail(err, RATP_PARSE_ERROR,
-                    "byte %llu: run %u: kind %u with dilation %u is another name of kind %d, "
-                    "dilation %u",
-                    at, index, kind, numbers[0], (int)variant->kind, variant->dilation);
-    return RATP_OK;
+    ratp_status status = read_variant(load, index, "prompt", &choice->prompt, err);
+    if (!status && choice_check_prompt(&choice->prompt, "prompt", &why))
+        status = fail(err, RATP_PARSE_ERROR, "byte %llu: run %u: %s", at, index, why.text);
+    if (!status)
+        status = read_variant(load, index, "variant", &choice->decode, err);
+    return status;
 }
 
 static ratp_status read_runs(struct loading *load, uint32_t runs, struct choice *choices,
@@ -148,10 +169,9 @@ static ratp_status read_runs(struct loading *load, uint32_t runs, struct choice 
     for (uint32_t i = 0; i < runs && !status; i++) {
         struct choice choice;
         uint32_t heads = 0;
-        status = read_run(load, i, slabs - slab, &choice.decode, &heads, err);
-        choice.prompt = choice.decode;
+        status = read_run(load, i, slabs - slab, &choice, &heads, err);
         if (!status && slab && choice_equal(&choice, &choices[slab - 1]))
-            status = fail(err, RATP_PARSE_ERROR, "byte %llu: run %u has the variant of run %u",
+            status = fail(err, RATP_PARSE_ERROR, "byte %llu: run %u has the variants of run %u",
                           (unsigned long long)load->at - SNAPSHOT_RUN, i, i - 1);
         for (uint32_t end = slab + heads; !status && slab < end; slab++)
             choices[slab] = choice;

@@ -13,8 +13,10 @@
  *     f64 x 6   rope theta, scale, yarn_factor, yarn_beta_fast, yarn_beta_slow,
  *               yarn_attention
  *     f32       x rope size / 2: the rope's factors
- *     runs      u32 heads, kind, dilation, window, sinks: so many key/value heads, counted
- *               layer by layer, have that variant; neighbouring runs have different ones
+ *     runs      u32 heads, then u32 x 13 twice, what prompts attend and what decoded tokens
+ *               do: kind, dilation, window, sinks, page, budget, block, topk, selection,
+ *               observe, capacity, kernel, pool. So many key/value heads, counted layer by
+ *               layer, have these variants; neighbouring runs have different ones
  *     stores    u32 from, kept, ring
  *     rows      for each store, for each of its heads: its tokens' K rows, then their V rows
  *     state     if memory and length: f32 K[head_size], V[head_size] of each head
@@ -79,6 +81,16 @@ static ratp_status measure(struct saving *save, struct error *err)
     return RATP_OK;
 }
 
+static unsigned char *put_variant(unsigned char *at, const struct variant *v)
+{
+    uint32_t numbers[VARIANT_NUMBERS];
+    variant_numbers(v, numbers);
+    at = put_u32(at, (uint32_t)v->kind);
+    for (int i = 0; i < VARIANT_NUMBERS; i++)
+        at = put_u32(at, numbers[i]);
+    return at;
+}
+
 static void write_head(const struct saving *save)
 {
     const ratp_seq *seq = save->seq;
@@ -102,10 +114,8 @@ static void write_head(const struct saving *save)
     for (uint32_t slab = 0, run; slab < cache->slabs; slab += run) {
         run = variant_run(seq, slab);
         at = put_u32(at, run);
-        at = put_u32(at, (uint32_t)choice[slab].decode.kind);
-        at = put_u32(at, choice[slab].decode.dilation);
-        at = put_u32(at, choice[slab].decode.window);
-        at = put_u32(at, choice[slab].decode.sinks);
+        at = put_variant(at, &choice[slab].prompt);
+        at = put_variant(at, &choice[slab].decode);
     }
     for (uint32_t s = 0; s < seq->layout->store_count; s++) {
         at = put_u32(at, save->stores[s].from);

@@ -74,7 +74,7 @@ static bool parse_variants(const char *text, struct bench_options *out, struct p
     while (next_name(&text, name, sizeof name)) {
         if (out->variant_count == MAX_VARIANTS)
             return problem_set(problem, "--variants: more than %d", MAX_VARIANTS);
-        if (!variant_from_name(name, &out->variants[out->variant_count++], problem))
+        if (!fixed_from_name(name, &out->variants[out->variant_count++], problem))
             return false;
     }
     return out->variant_count > 0 || problem_set(problem, "--variants: empty");

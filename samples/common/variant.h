@@ -1,5 +1,7 @@
-/* What the samples' command lines call things. Attention variants are
- * "dense", "d16", "d16w256s4" (dilation, window, sinks), "streamw256s4". */
+/* What the samples' command lines call things. Attention variants have the names
+ * that policies have in JSON: "dense", "d16", "d16w256s4" (dilation, window, sinks),
+ * "streamw256s4", "quest1024", "moba512k3", "snapkv1024"; "d16:quest1024" for prompts
+ * that attend otherwise than decoded tokens. */
 #ifndef SAMPLES_VARIANT_H
 #define SAMPLES_VARIANT_H
 
@@ -9,7 +11,11 @@
 
 #include <stddef.h>
 
-bool variant_from_name(const char *text, struct ratp_variant *out, struct problem *problem);
+/* `prompt` is for what stands before a colon; out->prompt points there if there is one. */
+bool variant_from_name(const char *text, struct ratp_variant *out, struct ratp_variant *prompt,
+                       struct problem *problem);
+/* Only variants whose attended keys can be counted without the queries. */
+bool fixed_from_name(const char *text, struct ratp_variant *out, struct problem *problem);
 /* The short name that variant_from_name reads. */
 void variant_to_name(const struct ratp_variant *variant, char *text, size_t size);
 

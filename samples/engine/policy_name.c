@@ -12,8 +12,8 @@ static bool set_turn(const struct engine *engine, ratp_policy *policy, const cha
                      uint32_t turn, uint32_t turns, uint32_t layers, struct problem *problem)
 {
     const struct ratp_range all = {0, 0};
-    struct ratp_variant variant;
-    if (!variant_from_name(text, &variant, problem))
+    struct ratp_variant variant, prompt;
+    if (!variant_from_name(text, &variant, &prompt, problem))
         return false;
     for (uint32_t i = turn; i < layers; i += turns)
         if (!plugin_check(engine->ratp,
@@ -25,9 +25,9 @@ static bool set_turn(const struct engine *engine, ratp_policy *policy, const cha
 
 static bool short_name(const char *text, char *name, struct problem *problem)
 {
-    struct ratp_variant variant;
+    struct ratp_variant variant, prompt;
     size_t length = strlen(name);
-    if (!variant_from_name(text, &variant, problem))
+    if (!variant_from_name(text, &variant, &prompt, problem))
         return false;
     if (length > 0)
         name[length++] = '/';

@@ -19,7 +19,7 @@ static bool add_candidate(struct tuner *t, const char *name, struct problem *pro
 {
     struct ratp_variant variant;
     char text[CANDIDATE_SIZE];
-    if (!variant_from_name(name, &variant, problem))
+    if (!fixed_from_name(name, &variant, problem))
         return false;
     variant_to_name(&variant, text, sizeof text);
     for (uint32_t i = 0; i < t->count; i++)
@@ -199,7 +199,7 @@ static bool try_uniform(struct tuner *t, uint32_t *choice, struct problem *probl
     struct ratp_variant like;
     if (!t->options.like)
         t->target = t->options.cache ? (double)t->options.cache / layers : t->options.keys;
-    else if (variant_from_name(t->options.like, &like, problem))
+    else if (fixed_from_name(t->options.like, &like, problem))
         t->target = attended_keys(&like, t->uniform[0].length);
     return true;
 }

@@ -145,7 +145,8 @@ static void pass(ratp_cache *cache, ratp_seq *const *seqs, const uint32_t *token
 
 static void external(ratp_device *device)
 {
-    const struct ratp_variant variant = {sizeof variant, RATP_DILATED, 4, 5, 1};
+    const struct ratp_variant variant = {sizeof variant, RATP_DILATED, .dilation = 4, .window = 5,
+                                         .sinks = 1};
     struct ratp_tensor t = {sizeof t, .host = in[0]}, to = {sizeof to, .host = external_out};
     struct ratp_external p = {sizeof p, 2, 8, 24, HEADS, KV_HEADS, SIZE, .causal = 1,
                               .first_position = 16, .variant = &variant,

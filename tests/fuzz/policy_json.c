@@ -36,6 +36,13 @@ size_t fuzz_seed(size_t index, uint8_t *out)
         "{\"rules\": [{\"layers\": [65535, 65535], \"heads\": 65535, \"variant\": \"d1\"}]}",
         "{\"default\": \"stream\", \"rules\": [\n\t{\"variant\": {\"kind\": \"dense\","
         " \"dilation\": 1}}\r\n]}",
+        "{\"default\": {\"kind\": \"quest\", \"page\": 32, \"budget\": 1024, \"selection\": \"group\","
+        " \"prompt\": {\"kind\": \"moba\", \"block\": 64, \"topk\": 3}}, \"rules\": [{\"variant\":"
+        " {\"kind\": \"snapkv\", \"observe\": 16, \"capacity\": 64, \"kernel\": 5, \"pool\": \"avg\","
+        " \"prompt\": \"d16w256s4\"}}]}",
+        "{\"default\": \"d8:quest1024p32g\", \"rules\": [{\"layers\": 0, \"variant\": \"moba512k3g\"},"
+        " {\"layers\": 1, \"variant\": \"snapkv1024o16n5avg\"}, {\"layers\": 2, \"variant\":"
+        " \"dense:d16\"}]}",
         "{\"default\": \"d\\u0031\\u0036\", \"rules\": [[[[]]]]}",
         "[1, 2.5, null, true, \"\\ud83d\\ude00\", {\"a\": {\"b\": []}}]",
     };

@@ -89,19 +89,31 @@ static void test_half_floats(void)
 
 static void test_variant_names(void)
 {
-    static const char *const good[] = {"dense", "d16", "d16w256s4", "d4s2", "stream", "streamw256s4"};
+    static const char *const good[] = {"dense", "d16", "d16w256s4", "d4s2", "stream", "streamw256s4",
+                                       "quest1024", "quest64p8g", "moba512k3", "moba64k3g",
+                                       "snapkv1024", "snapkv64o16n5avg", "d16:quest64",
+                                       "dense:d16", "moba64k3g:snapkv64avg"};
     static const char *const bad[] = {"", "d", "d0", "d16x", "d16s4w2", "streams", "dense2",
-                                      "d4294967296", "d99999999999999999999"};
-    struct ratp_variant variant;
+                                      "d4294967296", "d99999999999999999999", "quest",
+                                      "quest64gp8", "moba512", "mobak3", "snapkv64avgo16",
+                                      ":d4", "d4:", "d4:d5:d6"};
+    struct ratp_variant variant, prompt;
     struct problem problem;
     char text[64];
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-        CHECK(variant_from_name(good[i], &variant, &problem));
+        CHECK(variant_from_name(good[i], &variant, &prompt, &problem));
         variant_to_name(&variant, text, sizeof text);
         CHECK(strcmp(text, good[i]) == 0);
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        CHECK(!variant_from_name(bad[i], &variant, &problem));
+        CHECK(!variant_from_name(bad[i], &variant, &prompt, &problem));
+    CHECK(variant_from_name("quest64p16", &variant, &prompt, &problem));
+    variant_to_name(&variant, text, sizeof text);
+    CHECK(strcmp(text, "quest64") == 0);
+    CHECK(fixed_from_name("d16w4", &variant, &problem));
+    CHECK(!fixed_from_name("moba64k3", &variant, &problem));
+    CHECK_CONTAINS(problem.text, "is not a variant whose keys can be counted");
+    CHECK(!fixed_from_name("d4:d8", &variant, &problem));
 }
 
 /* How often each of four tokens is picked in 4000 draws. */

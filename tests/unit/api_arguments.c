@@ -164,7 +164,7 @@ static void test_policies(void)
     char text[100];
     size_t needed = 0;
     struct ratp_range all = {0, 0};
-    struct ratp_variant d16 = {sizeof d16, RATP_DILATED, 16, 256, 4};
+    struct ratp_variant d16 = {sizeof d16, RATP_DILATED, .dilation = 16, .window = 256, .sinks = 4};
     REFUSE(instance, ratp->policy_create(instance, NULL), RATP_INVALID_ARGUMENT, "out is NULL");
     CHECK_EQUAL(ratp->policy_create(NULL, &policy), RATP_INVALID_ARGUMENT);
     REFUSE(device, ratp->policy_create((ratp_instance *)device, &policy), RATP_INVALID_ARGUMENT,
@@ -188,10 +188,27 @@ static void test_policies(void)
     d16.struct_size = 8;
     REFUSE(policy, ratp->policy_set(policy, all, all, &d16), RATP_INVALID_ARGUMENT,
            "variant->struct_size is 8");
-    d16 = (struct ratp_variant){sizeof d16, RATP_DILATED, 0, 256, 4};
+    d16 = (struct ratp_variant){sizeof d16, RATP_DILATED, .window = 256, .sinks = 4};
     REFUSE(policy, ratp->policy_set(policy, all, all, &d16), RATP_INVALID_ARGUMENT,
            "variant.dilation is 0");
     d16.dilation = 16;
+    CHECK_EQUAL(ratp->policy_set(policy, all, all, &d16), RATP_OK);
+    struct ratp_variant quest = {sizeof quest, RATP_QUEST, .budget = 64, .prompt = &d16};
+    CHECK_EQUAL(ratp->policy_set(policy, all, all, &quest), RATP_OK);
+    d16.struct_size = 8;
+    REFUSE(policy, ratp->policy_set(policy, all, all, &quest), RATP_INVALID_ARGUMENT,
+           "variant.prompt->struct_size is 8");
+    d16.struct_size = sizeof d16;
+    d16.prompt = &d16;
+    REFUSE(policy, ratp->policy_set(policy, all, all, &quest), RATP_INVALID_ARGUMENT,
+           "variant.prompt.prompt is given, it must be NULL");
+    d16.prompt = NULL;
+    quest.prompt = &quest;
+    REFUSE(policy, ratp->policy_set(policy, all, all, &quest), RATP_INVALID_ARGUMENT,
+           "variant.prompt.prompt is given");
+    quest.budget = 0;
+    REFUSE(policy, ratp->policy_set(policy, all, all, &quest), RATP_INVALID_ARGUMENT,
+           "variant.budget is 0, for kind quest it must be 8 to 16777216");
     CHECK_EQUAL(ratp->policy_set(policy, all, all, &d16), RATP_OK);
     CHECK_EQUAL(ratp->policy_set(NULL, all, all, &d16), RATP_INVALID_ARGUMENT);
     REFUSE(policy, ratp->policy_to_json(policy, NULL, 5, &needed), RATP_INVALID_ARGUMENT,

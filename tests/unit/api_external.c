@@ -126,9 +126,10 @@ static void run(const struct setting *s)
 
 static void test_results(void)
 {
-    const struct ratp_variant dense = {sizeof dense, RATP_DENSE, 0, 0, 0};
-    const struct ratp_variant dilated = {sizeof dense, RATP_DILATED, 4, 3, 2};
-    const struct ratp_variant stream = {sizeof dense, RATP_STREAMING, 0, 6, 1};
+    const struct ratp_variant dense = {.struct_size = sizeof dense};
+    const struct ratp_variant dilated = {sizeof dense, RATP_DILATED, .dilation = 4, .window = 3,
+                                         .sinks = 2};
+    const struct ratp_variant stream = {sizeof dense, RATP_STREAMING, .window = 6, .sinks = 1};
     fill(&a.mask[0][0][0][0], sizeof a.mask);
     for (int j = 0; j < KEYS; j++)
         a.mask[1][0][2][j] = -INFINITY; /* a query that sees no key */
@@ -213,7 +214,7 @@ static void test_refused(void)
     struct ratp_tensor t = host_tensor(a.k), bf16 = t, half_row = t;
     bf16.dtype = RATP_BF16;
     half_row.dtype = RATP_F16;
-    const struct ratp_variant wrong = {sizeof wrong, 5, 0, 0, 0};
+    const struct ratp_variant wrong = {.struct_size = sizeof wrong, .kind = 6};
     const struct ratp_external good = {sizeof good, BATCH, QUERIES, KEYS, HEADS, KV, SIZE,
                                        .q = &t, .k = &t, .v = &t, .out = &t};
     struct ratp_external p;
@@ -253,7 +254,16 @@ static void test_refused(void)
     p.causal = 1;
     p.variant = &wrong;
     REFUSE(device, ratp->attend_external(device, &p), RATP_INVALID_ARGUMENT,
-           "params->variant.kind is 5");
+           "params->variant.kind is 6");
+    const struct ratp_variant quest = {sizeof quest, RATP_QUEST, .budget = 64};
+    const struct ratp_variant own = {.struct_size = sizeof own};
+    const struct ratp_variant apart = {.struct_size = sizeof apart, .prompt = &own};
+    p.variant = &quest;
+    REFUSE(device, ratp->attend_external(device, &p), RATP_UNSUPPORTED,
+           "params->variant.kind is 3 (quest), which needs a cache; give dense, dilated or");
+    p.variant = &apart;
+    REFUSE(device, ratp->attend_external(device, &p), RATP_UNSUPPORTED,
+           "params->variant.prompt is for policies");
     p.variant = NULL;
     p.first_position = UINT32_MAX;
     REFUSE(device, ratp->attend_external(device, &p), RATP_INVALID_ARGUMENT,

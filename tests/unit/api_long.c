@@ -88,7 +88,8 @@ static void test_memory(void)
     const struct ratp_geometry geometry = {.struct_size = sizeof geometry, .layers = 1,
                                            .query_heads = KV, .kv_heads = KV,
                                            .head_size = SIZE, .memory = 1};
-    const struct ratp_variant variant = {sizeof variant, RATP_DILATED, 64, 16, 0};
+    const struct ratp_variant variant = {sizeof variant, RATP_DILATED, .dilation = 64,
+                                         .window = 16};
     ratp_policy *policy = NULL;
     CHECK_EQUAL(ratp->policy_create(instance, &policy), RATP_OK);
     CHECK_EQUAL(ratp->policy_set(policy, (struct ratp_range){0}, (struct ratp_range){0}, &variant),

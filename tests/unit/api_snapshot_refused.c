@@ -131,7 +131,8 @@ static void forge(struct bytes s, uint64_t at, uint32_t value)
 /* Numbers that are wrong under a checksum that is right. */
 static void test_forged(void)
 {
-    enum { RUNS = 32 + 15 * 4 + 6 * 8, STORES = RUNS + 4 * 20 };
+    enum { RUNS = 32 + 15 * 4 + 6 * 8, PROMPT = RUNS + 4, DECODE = PROMPT + 52 };
+    enum { RUN = 4 + 2 * 52, STORES = RUNS + 4 * RUN };
     static const struct {
         uint64_t at;
         uint32_t value;
@@ -154,11 +155,15 @@ static void test_forged(void)
         {32, 3, RATP_INVALID_ARGUMENT, "geometry.layers is 3 in the snapshot, 2 in the cache"},
         {RUNS, 0, RATP_PARSE_ERROR, "byte 140: run 0 has 0 heads, it must be 1 to 4"},
         {RUNS, 5, RATP_PARSE_ERROR, "byte 140: run 0 has 5 heads, it must be 1 to 4"},
-        {RUNS + 4, 3, RATP_PARSE_ERROR, "byte 140: run 0: variant.kind is 3"},
-        {RUNS + 4, UINT32_MAX, RATP_PARSE_ERROR, "byte 140: run 0: variant.kind is -1"},
-        {RUNS + 8, 1, RATP_PARSE_ERROR, "kind 1 with dilation 1 is another name of kind 0"},
-        {RUNS + 8, 1 << 25, RATP_PARSE_ERROR, "run 0: variant.dilation is 33554432"},
-        {RUNS + 12, 9, RATP_PARSE_ERROR, "its variants make 3"},
+        {PROMPT, 6, RATP_PARSE_ERROR, "byte 144: run 0: prompt.kind is 6"},
+        {PROMPT + 4, 0, RATP_PARSE_ERROR, "byte 144: run 0: prompt.dilation is 0"},
+        {DECODE, 3, RATP_PARSE_ERROR, "byte 196: run 0: variant.dilation is 4, for kind quest"},
+        {DECODE, UINT32_MAX, RATP_PARSE_ERROR, "byte 196: run 0: variant.kind is -1"},
+        {DECODE + 4, 1, RATP_PARSE_ERROR,
+         "byte 196: run 0: variant.kind is 1, dense is written as 0"},
+        {DECODE + 4, 1 << 25, RATP_PARSE_ERROR, "run 0: variant.dilation is 33554432"},
+        {DECODE + 8, 9, RATP_PARSE_ERROR, "its variants make 3"},
+        {DECODE + 48, 1, RATP_PARSE_ERROR, "run 0: variant.pool is 1, for kind dilated it must"},
         {STORES, 10, RATP_PARSE_ERROR, "the ring of store 0 begins at token 10 of 9"},
         {STORES, 8, RATP_PARSE_ERROR, "store 0 has 4 and 2 tokens, of 9 from token 8"},
         {STORES, 0, RATP_PARSE_ERROR, "store 0 has 4 and 2 tokens, of 9 from token 0"},
@@ -176,9 +181,9 @@ static void test_forged(void)
     }
     /* Two runs with one variant. */
     memcpy(copy.data, saved.data, saved.size);
-    memcpy(copy.data + RUNS + 20, copy.data + RUNS, 20);
+    memcpy(copy.data + RUNS + RUN, copy.data + RUNS, RUN);
     forge(copy, RUNS, 1);
-    refuse(cache, copy.data, copy.size, RATP_PARSE_ERROR, "run 1 has the variant of run 0");
+    refuse(cache, copy.data, copy.size, RATP_PARSE_ERROR, "run 1 has the variants of run 0");
     /* A window that is not all there. */
     memcpy(copy.data, saved.data, saved.size);
     forge(copy, STORES, 8);

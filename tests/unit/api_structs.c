@@ -79,7 +79,7 @@ static void test_newer(void)
     REFUSE(device, ratp->cache_create(device, &n.cache, &cache), RATP_UNSUPPORTED,
            "params->geometry->");
 
-    struct ratp_variant d16 = {sizeof d16, RATP_DILATED, 16, 0, 0};
+    struct ratp_variant d16 = {sizeof d16, RATP_DILATED, .dilation = 16};
     ratp_policy *policy = NULL;
     struct ratp_range all = {0, 0};
     CHECK_EQUAL(ratp->policy_create(instance, &policy), RATP_OK);
@@ -130,11 +130,18 @@ static void test_older(void)
     ratp_cache *cache = NULL;
     CHECK_EQUAL(ratp->cache_create(device, &params, &cache), RATP_OK);
     CHECK_EQUAL(ratp->cache_destroy(&cache), RATP_OK);
-    struct ratp_variant dense = {12, RATP_DENSE, 99, 99, 99};
+    struct ratp_variant dense = {12, RATP_DENSE, .dilation = 99, .window = 99, .sinks = 99};
     struct ratp_range all = {0, 0};
     ratp_policy *policy = NULL;
     CHECK_EQUAL(ratp->policy_create(instance, &policy), RATP_OK);
     CHECK_EQUAL(ratp->policy_set(policy, all, all, &dense), RATP_OK);
+    /* As ABI 1.0 had it. */
+    struct ratp_variant d4 = {24, RATP_DILATED, .dilation = 4, .window = 3, .sinks = 2, .page = 9,
+                              .pool = 9, .prompt = &dense};
+    char text[64];
+    CHECK_EQUAL(ratp->policy_set(policy, all, all, &d4), RATP_OK);
+    CHECK_EQUAL(ratp->policy_to_json(policy, text, sizeof text, NULL), RATP_OK);
+    CHECK(strcmp(text, "{\"default\": \"d4w3s2\", \"rules\": []}") == 0);
     CHECK_EQUAL(ratp->policy_destroy(&policy), RATP_OK);
 
     cache = host_cache();

@@ -160,7 +160,17 @@ AT(ratp_variant, kind, 8);
 AT(ratp_variant, dilation, 12);
 AT(ratp_variant, window, 16);
 AT(ratp_variant, sinks, 20);
-SIZE(ratp_variant, 24);
+AT(ratp_variant, page, 24);
+AT(ratp_variant, budget, 28);
+AT(ratp_variant, block, 32);
+AT(ratp_variant, topk, 36);
+AT(ratp_variant, selection, 40);
+AT(ratp_variant, observe, 44);
+AT(ratp_variant, capacity, 48);
+AT(ratp_variant, kernel, 52);
+AT(ratp_variant, pool, 56);
+AT(ratp_variant, prompt, 64);
+SIZE(ratp_variant, 72);
 
 AT(ratp_range, first, 0);
 AT(ratp_range, count, 4);

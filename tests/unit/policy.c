@@ -1,4 +1,4 @@
-/* Variants and policies: limits, short names, JSON and its error positions. */
+/* Policies: rules, JSON and its error positions. */
 #include "../check.h"
 
 #include "policy.h"
@@ -9,70 +9,11 @@ static const struct ratp_range all = {0, 0};
 
 static struct variant variant_of(ratp_variant_kind kind, uint32_t d, uint32_t w, uint32_t s)
 {
-    struct ratp_variant in = {sizeof in, kind, d, w, s};
+    struct ratp_variant in = {sizeof in, kind, .dilation = d, .window = w, .sinks = s};
     struct variant out;
     struct error err = {""};
     CHECK_EQUAL(variant_from_public(&in, "variant", &out, &err), RATP_OK);
     return out;
-}
-
-static void refuse_variant(ratp_variant_kind kind, uint32_t d, uint32_t w, uint32_t s,
-                           const char *message)
-{
-    struct ratp_variant in = {sizeof in, kind, d, w, s};
-    struct variant out;
-    struct error err = {""};
-    CHECK_EQUAL(variant_from_public(&in, "variant", &out, &err), RATP_INVALID_ARGUMENT);
-    CHECK_CONTAINS(err.text, message);
-}
-
-static void test_variant_limits(void)
-{
-    struct variant dense = variant_of(RATP_DENSE, 0, 0, 0);
-    struct variant same = variant_of(RATP_DILATED, 1, 77, 3);
-    CHECK(variant_equal(&dense, &same));
-    struct variant stream = variant_of(RATP_STREAMING, 0, 1 << 24, 1 << 24);
-    CHECK_EQUAL(stream.dilation, 0);
-    CHECK_EQUAL(stream.window, 1 << 24);
-    CHECK_EQUAL(variant_of(RATP_DILATED, 1 << 24, 0, 0).dilation, 1 << 24);
-    struct error err = {""};
-    CHECK_EQUAL(variant_from_public(NULL, "variant", &same, &err), RATP_OK);
-    CHECK(variant_equal(&dense, &same));
-
-    refuse_variant(3, 0, 0, 0, "variant.kind is 3");
-    refuse_variant(-1, 0, 0, 0, "variant.kind is -1");
-    refuse_variant(RATP_DENSE, 0, 5, 0, "variant.window is 5, for kind dense it must be 0");
-    refuse_variant(RATP_DENSE, 2, 0, 0, "variant.dilation is 2");
-    refuse_variant(RATP_DENSE, 0, 0, 4, "variant.sinks is 4");
-    refuse_variant(RATP_DILATED, 0, 0, 0, "variant.dilation is 0, for kind dilated it must be 1");
-    refuse_variant(RATP_DILATED, (1 << 24) + 1, 0, 0, "variant.dilation is 16777217");
-    refuse_variant(RATP_DILATED, 2, UINT32_MAX, 0, "variant.window is 4294967295");
-    refuse_variant(RATP_STREAMING, 2, 0, 0, "variant.dilation is 2");
-    refuse_variant(RATP_STREAMING, 0, 0, UINT32_MAX, "variant.sinks is 4294967295");
-}
-
-static void test_variant_names(void)
-{
-    static const char *const names[] = {"dense",    "d16",          "d16w256s4", "d2s1",
-                                        "stream", "streamw256s4", "streams4",  "d3w1"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        struct variant v;
-        struct error err = {""};
-        char text[64];
-        CHECK_EQUAL(variant_parse(names[i], "variant", &v, &err), RATP_OK);
-        variant_name(&v, text, sizeof text);
-        CHECK_CONTAINS(text, names[i]);
-        CHECK_EQUAL(strlen(text), strlen(names[i]));
-    }
-    static const char *const wrong[] = {"",      "d",       "d0",  "D16",  "d16w", "d16s4w256",
-                                        "dense ", "densew4", "s4",  "d-1",  "d99999999999",
-                                        "stream w256s4", "d16777217", "d2w4294967296"};
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        struct variant v;
-        struct error err = {""};
-        CHECK_EQUAL(variant_parse(wrong[i], "variant", &v, &err), RATP_INVALID_ARGUMENT);
-        CHECK_CONTAINS(err.text, "variant");
-    }
 }
 
 static ratp_status add(struct ratp_policy *p, struct ratp_range layers, struct ratp_range kv_heads,
@@ -196,8 +137,42 @@ static void test_json_errors(void)
          "line 1, column 56: rules[0].variant.dilation is 0"},
         {"{\"rules\": [{\"variant\": {\"kind\": \"dilated\"}}]}",
          "line 1, column 24: rules[0].variant.dilation is 0"},
+        {"{\"rules\": [{\"variant\": {\"kind\": \"best\"}}]}",
+         "line 1, column 33: rules[0].variant.kind is \"best\", it must be \"dense\", \"dilated\""},
         {"{\"rules\": [{\"variant\": {\"kind\": \"quest\"}}]}",
-         "line 1, column 33: rules[0].variant.kind is \"quest\""},
+         "line 1, column 24: rules[0].variant.budget is 0, for kind quest it must be 8 to"},
+        {"{\"default\": {\"kind\": \"quest\", \"budget\": 64,\n \"page\": 20}}",
+         "line 2, column 10: default.page is 20, it must be a multiple of 8"},
+        {"{\"default\": {\"kind\": \"quest\", \"budget\": 64, \"selection\": 1}}",
+         "line 1, column 58: default.selection is 1, it must be \"head\" or \"group\""},
+        {"{\"default\": {\"kind\": \"moba\", \"topk\": 3, \"selection\": \"all\"}}",
+         "line 1, column 54: default.selection is \"all\""},
+        {"{\"default\": {\"kind\": \"moba\", \"topk\": 3, \"budget\": 9}}",
+         "line 1, column 51: default.budget is 9, for kind moba it must be 0"},
+        {"{\"default\": {\"kind\": \"snapkv\", \"capacity\": 99, \"pool\": \"avg\","
+         " \"kernel\": 4}}",
+         "line 1, column 73: default.kernel is 4, it must be odd"},
+        {"{\"default\": {\"kind\": \"snapkv\", \"capacity\": 99, \"pool\": \"mean\"}}",
+         "line 1, column 56: default.pool is \"mean\", it must be \"max\" or \"avg\""},
+        {"{\"default\": {\"kind\": \"snapkv\", \"capacity\": 9, \"observe\": 9}}",
+         "line 1, column 44: default.capacity is 9, it must be above observe, 9"},
+        {"{\"default\": {\"kind\": \"dense\", \"prompt\": 3}}",
+         "line 1, column 41: default.prompt is 3, it must be a name such as"},
+        {"{\"default\": {\"kind\": \"dense\", \"prompt\": \"quest64\"}}",
+         "line 1, column 41: default.prompt is quest, which is for decoded tokens"},
+        {"{\"default\": {\"kind\": \"dense\", \"prompt\": \"d4:d8\"}}",
+         "line 1, column 41: default.prompt is \"d4:d8\""},
+        {"{\"default\": \"d4:d0\"}", "line 1, column 13: default.dilation is 0"},
+        {"{\"default\": \"d0:d4\"}", "line 1, column 13: default.prompt.dilation is 0"},
+        {"{\"rules\": [{\"variant\": {\"kind\": \"dense\",\n\"prompt\": {\"kind\": \"moba\","
+         "\n \"topk\": -1}}}]}",
+         "line 3, column 10: rules[0].variant.prompt.topk is -1"},
+        {"{\"rules\": [{\"variant\": {\"kind\": \"dense\",\n\"prompt\": {\"kind\": \"snapkv\","
+         " \"capacity\": 64}}}]}",
+         "line 2, column 11: rules[0].variant.prompt is snapkv, which is for decoded tokens"},
+        {"{\"rules\": [{\"variant\": {\"kind\": \"dense\",\n\"prompt\": {\"kind\": \"dense\","
+         " \"prompt\": {\"kind\": 1}}}}]}",
+         "line 2, column 29: unknown key \"prompt\" in rules[0].variant.prompt"},
         {"{\"rules\": [{\"variant\": {\"window\": 3}}]}",
          "line 1, column 24: rules[0].variant has no \"kind\""},
         {"{\"rules\": [{\"layers\": \"3-1\", \"variant\": \"dense\"}]}",
@@ -249,9 +224,10 @@ static void test_most_rules(void)
 {
     struct ratp_policy p = {0}, again = {0};
     struct error err = {""};
-    struct variant v = variant_of(RATP_DILATED, 1 << 24, 1 << 24, 1 << 24);
+    const struct choice longest = {variant_of(RATP_DILATED, 1 << 24, 1 << 24, 1 << 24),
+                                   variant_of(RATP_DILATED, (1 << 24) - 1, 1 << 24, 1 << 24)};
     struct ratp_range range = {10000, 2};
-    while (add(&p, range, range, &v, &err) == RATP_OK)
+    while (policy_add(&p, range, range, &longest, &err) == RATP_OK)
         range.first++;
     CHECK_EQUAL(p.count, 8192);
     CHECK_CONTAINS(err.text, "the policy has 8192 rules, at most 8192 fit");
@@ -269,8 +245,6 @@ static void test_most_rules(void)
 
 int main(void)
 {
-    RUN(test_variant_limits);
-    RUN(test_variant_names);
     RUN(test_rules);
     RUN(test_json);
     RUN(test_json_errors);

@@ -21,6 +21,7 @@ struct engine_step {
     ratp_seq *seq;
     const int32_t *tokens; /* each in [0, vocabulary) */
     uint32_t count;        /* 1 to chunk */
+    ratp_part_kind kind;   /* of a prompt, or decoded; 0: several are of a prompt */
     bool all_logits;
     float *logits; /* [all_logits ? count : 1][vocabulary]; the last token's comes last */
 };

@@ -116,8 +116,11 @@ static bool forward(struct engine *engine, const struct engine_step *step,
     const struct ratp_api *ratp = engine->ratp;
     const struct model *model = engine->model;
     const uint32_t d = model->config.d_model, rows = step->count;
-    const struct ratp_step_params params = {
-        .struct_size = sizeof params, .count = 1, .seqs = &step->seq, .n_tokens = &rows};
+    const struct ratp_step_params params = {.struct_size = sizeof params,
+                                            .count = 1,
+                                            .seqs = &step->seq,
+                                            .n_tokens = &rows,
+                                            .kinds = &step->kind};
     ratp_step *open = NULL;
     if (!plugin_check(ratp, ratp->step_begin(step->cache, &params, &open), step->cache,
                       "begin a step", problem))

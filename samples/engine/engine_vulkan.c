@@ -117,8 +117,11 @@ static bool forward(struct engine *engine, const struct engine_step *step,
 {
     struct vulkan_engine *e = (struct vulkan_engine *)engine;
     const struct ratp_api *ratp = engine->ratp;
-    const struct ratp_step_params params = {
-        .struct_size = sizeof params, .count = 1, .seqs = &step->seq, .n_tokens = &step->count};
+    const struct ratp_step_params params = {.struct_size = sizeof params,
+                                            .count = 1,
+                                            .seqs = &step->seq,
+                                            .n_tokens = &step->count,
+                                            .kinds = &step->kind};
     ratp_step *open = NULL;
     if (!plugin_check(ratp, ratp->step_begin(step->cache, &params, &open), step->cache,
                       "begin a step", problem))

@@ -205,8 +205,7 @@ static bool measure_row(struct program *p, struct opened *m, struct problem *pro
     ratp_policy *policy = NULL;
     const bool made = *row->variant == '@'
                           ? policy_from_file(m->engine, row->variant + 1, &policy, problem)
-                          : policy_from_name(m->engine, row->variant, m->model.config.layers, name,
-                                             &policy, problem);
+                          : policy_from_name(m->engine, row->variant, name, &policy, problem);
     if (!made)
         return false;
     row->known = measure(m->engine, policy, &m->input, p->options.quiet ? NULL : show, p,

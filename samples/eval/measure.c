@@ -1,4 +1,5 @@
 #include "measure.h"
+#include "attended.h"
 #include "plugin.h"
 
 #include <math.h>
@@ -12,6 +13,7 @@ struct bench {
     struct engine *engine;
     const struct measure_input *input;
     struct measured *out;
+    struct attended attended;
     ratp_cache *cache;
     float *logits; /* [longest][vocabulary] */
     uint32_t longest;
@@ -31,28 +33,30 @@ static const float *logits_after(const struct bench *b, uint32_t token)
 static bool take_size(struct bench *b, ratp_seq *seq, uint32_t length, struct problem *problem)
 {
     const struct ratp_api *ratp = b->engine->ratp;
-    const uint32_t layers = b->engine->model->config.layers;
+    const uint32_t heads = b->attended.heads, slabs = b->attended.layers * heads;
     struct ratp_seq_stats stats = {.struct_size = sizeof stats};
     if (length <= b->out->length)
         return true;
     if (!plugin_check(ratp, ratp->seq_stats(seq, &stats), seq, "the sequence's size", problem))
         return false;
-    uint64_t held = 0;
-    for (uint32_t i = 0; i < layers; i++) {
+    uint64_t keys = 0;
+    for (uint32_t i = 0; i < slabs; i++) {
         uint64_t count = 0;
-        if (!plugin_check(ratp, ratp->seq_positions(seq, i, 0, NULL, 0, &count), seq,
-                          "the sequence's positions", problem))
+        if (!plugin_check(ratp, ratp->seq_positions(seq, i / heads, i % heads, NULL, 0, &count),
+                          seq, "the sequence's positions", problem))
             return false;
-        held += count;
+        keys += count < b->attended.most[i] ? count : b->attended.most[i];
     }
     b->out->length = length;
     b->out->cache_bytes = stats.bytes;
-    b->out->keys = (double)held / layers;
+    b->out->keys = (double)keys / slabs;
     return true;
 }
 
-/* The logits after each of the tokens of a new sequence. */
-static bool feed(struct bench *b, const int32_t *tokens, uint32_t count, struct problem *problem)
+/* The logits after each of the tokens of a new sequence: `prompt` of a prompt, and the
+ * others decoded. */
+static bool feed(struct bench *b, const int32_t *tokens, uint32_t prompt, uint32_t count,
+                 struct problem *problem)
 {
     const struct ratp_api *ratp = b->engine->ratp;
     const uint32_t chunk = b->engine->options.chunk;
@@ -60,12 +64,15 @@ static bool feed(struct bench *b, const int32_t *tokens, uint32_t count, struct 
     if (!plugin_check(ratp, ratp->seq_create(b->cache, &seq), b->cache, "a sequence", problem))
         return false;
     bool good = true;
-    for (uint32_t done = 0; done < count && good; done += chunk) {
+    for (uint32_t done = 0, now; done < count && good; done += now) {
+        const uint32_t left = (done < prompt ? prompt : count) - done;
+        now = left < chunk ? left : chunk;
         const struct engine_step step = {
             .cache = b->cache,
             .seq = seq,
             .tokens = tokens + done,
-            .count = count - done < chunk ? count - done : chunk,
+            .count = now,
+            .kind = done < prompt ? RATP_PART_PROMPT : RATP_PART_DECODE,
             .all_logits = true,
             .logits = b->logits + (size_t)done * b->engine->model->config.vocabulary,
         };
@@ -108,10 +115,13 @@ static bool answer_row(struct bench *b, const struct question_row *row, double *
                        struct problem *problem)
 {
     const uint32_t vocabulary = b->engine->model->config.vocabulary;
-    if (!feed(b, row->tokens, row->count, problem))
+    const bool alone = b->attended.compresses;
+    if (!alone && !feed(b, row->tokens, row->text_count, row->count, problem))
         return false;
     for (uint32_t i = 0; i < row->question_count; i++) {
         const struct question *q = &row->questions[i];
+        if (alone && !feed(b, row->tokens, q->first, q->first + q->count, problem))
+            return false;
         bool right = true;
         for (uint32_t t = q->first; t < q->first + q->count; t++) {
             right &= likeliest(logits_after(b, t - 1), vocabulary) == (uint32_t)row->tokens[t];
@@ -131,7 +141,7 @@ static bool predict_piece(struct bench *b, const int32_t *tokens, uint32_t count
                           struct problem *problem)
 {
     const uint32_t vocabulary = b->engine->model->config.vocabulary;
-    if (!feed(b, tokens, count, problem))
+    if (!feed(b, tokens, 0, count, problem))
         return false;
     for (uint32_t t = 1; t < count; t++)
         *nats += nats_of(logits_after(b, t - 1), vocabulary, tokens[t]);
@@ -211,11 +221,13 @@ bool measure(struct engine *engine, const ratp_policy *policy, const struct meas
     b.logits = malloc((size_t)b.longest * config->vocabulary * sizeof *b.logits);
     bool good = b.logits || problem_set(problem, "out of memory for the logits of %u tokens",
                                         b.longest);
+    good = good && attended_open(engine, policy, &b.attended, problem);
     good = good && plugin_check(ratp, ratp->cache_create(engine->device, &params, &b.cache),
                                 engine->device, "the cache", problem);
     good = good && measure_all(&b, progress, user, problem);
     if (b.cache)
         ratp->cache_destroy(&b.cache);
+    attended_close(&b.attended);
     free(b.logits);
     return good;
 }

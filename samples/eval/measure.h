@@ -1,5 +1,12 @@
 /* What a model knows under a policy: how well it predicts a text, and how many
- * questions it answers. */
+ * questions it answers.
+ *
+ * Variants that choose by the query treat prompts apart, so it matters what is one.
+ * All of the text is decoded: each token attends what it would if it came alone. Of a
+ * row of questions `text` is a prompt, and questions and answers are decoded. Where a
+ * head compresses its prompt, each question has a sequence of its own: all that
+ * stands before the answer is the prompt, whose end, the question, chooses what is
+ * kept, and the answer is decoded. */
 #ifndef EVAL_MEASURE_H
 #define EVAL_MEASURE_H
 
@@ -24,7 +31,9 @@ struct measured {
     uint32_t answer_tokens;
     struct score all, by_needles[NEEDLE_CLASSES], by_distance[DISTANCE_CLASSES];
     uint64_t cache_bytes;  /* of a sequence of `length` tokens */
-    double keys;           /* positions that a layer then holds, on average */
+    /* Positions that a layer's head then holds, on average; the budget of those that
+     * choose by the query. */
+    double keys;
     uint32_t length;
 };
 

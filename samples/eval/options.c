@@ -8,11 +8,19 @@ static const char examples[] =
     "\nExamples\n"
     "  ratplus-eval samples/models --resume eval.rows --json eval.json\n"
     "      every row of samples/models/rows.txt; a second call goes on where the first stopped\n"
-    "  ratplus-eval samples/models/rat --variants dense,d16w64s4,dense/d16\n"
+    "  ratplus-eval samples/models/rat --variants dense,d16w64s4,quest64,dense/d16\n"
     "  ratplus-eval rat-1b --text book.txt --variants dense,d16w256s4\n"
     "  ratplus-eval-plot eval.json eval.svg\n"
     "\nVariants: dense, d16 (dilation 16), d16w256s4 (with a window of 256 tokens and\n"
-    "4 sinks), streamw256s4 (window and sinks only); dense/d16: the layers take turns.\n";
+    "4 sinks), streamw256s4 (window and sinks only), and those that choose keys by the\n"
+    "query, quest1024 (budget), moba512k3 (blocks, how many of them). dense/d16: the\n"
+    "layers take turns; dense+d16: half of a layer's heads each.\n"
+    "\nWhat is a prompt, for variants that treat prompts apart: of a row of questions its\n"
+    "text is one, in which quest is dense, and questions and answers are decoded. snapkv\n"
+    "compresses prompts: there each question ends a prompt of its own, and chooses what\n"
+    "is kept; the answer is decoded. The text to predict is decoded, all of it.\n"
+    "keys a layer: those that the cache holds; of quest and moba, those that a token\n"
+    "attends.\n";
 
 bool eval_options_parse(int argc, char **argv, struct eval_options *out, bool *done,
                         struct problem *problem)

@@ -81,6 +81,7 @@ static bool read_row(struct reader *r, const cJSON *from, struct question_row *r
         return wrong(r, "out of memory");
     if (!append(r, row, text))
         return false;
+    row->text_count = row->count;
     cJSON_ArrayForEach(question, questions)
         if (!read_question(r, question, row))
             return false;

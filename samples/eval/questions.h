@@ -1,7 +1,7 @@
 /* Questions about needles: a file with one JSON object a line,
  *     {"text": "...", "needles": 2, "questions": [
  *         {"ask": "? the key of amber is ", "answer": "4821", "distance": 700}, ...]}
- * The model reads `text`, then each `ask` and its answer in turn. An answer is
+ * The model reads `text`, a prompt, then each `ask` and its answer in turn. An answer is
  * right when each of its tokens is the likeliest one after those before it, which
  * is what greedy decoding gives. `distance` counts the bytes since the needle. */
 #ifndef EVAL_QUESTIONS_H
@@ -17,6 +17,7 @@ struct question {
 struct question_row {
     int32_t *tokens;
     uint32_t count;
+    uint32_t text_count; /* of `text`, with which the tokens begin */
     uint32_t needles;
     struct question *questions;
     uint32_t question_count;

@@ -41,8 +41,7 @@ static bool run_variant(struct interactive *it, const char *argument, struct pro
 {
     char name[POLICY_NAME_SIZE];
     ratp_policy *policy;
-    return policy_from_name(it->engine, argument, it->engine->model->config.layers, name, &policy,
-                            problem) &&
+    return policy_from_name(it->engine, argument, name, &policy, problem) &&
            set_policy(it, policy, name, problem);
 }
 

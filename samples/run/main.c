@@ -69,8 +69,7 @@ static bool add_variant(struct program *p, const char *name, struct problem *pro
     if (p->run_count == MAX_RUNS)
         return problem_set(problem, "--compare takes at most %d variants", MAX_RUNS);
     struct report_run *run = &p->runs[p->run_count++];
-    return policy_from_name(p->engine, name, p->model.config.layers, run->name, &run->policy,
-                            problem);
+    return policy_from_name(p->engine, name, run->name, &run->policy, problem);
 }
 
 static bool add_policy_file(struct program *p, const char *path, struct problem *problem)

@@ -13,7 +13,9 @@ static const char examples[] =
     "  ratplus-run model --prompt Hello --temperature 0.8 --top-p 0.95 --seed 7\n"
     "  ratplus-run model --interactive --variant d16w256s4\n"
     "\nVariants: dense, d16 (dilation 16), d16w256s4 (with a window of 256 tokens and\n"
-    "4 sinks), streamw256s4 (window and sinks only); dense/d16: the layers take turns.\n";
+    "4 sinks), streamw256s4 (window and sinks only), and those that choose keys by the\n"
+    "query, quest1024 (budget), moba512k3 (blocks, how many of them). dense/d16: the\n"
+    "layers take turns; dense+d16: half of a layer's heads each.\n";
 
 static bool check_interactive(const struct run_options *o, struct problem *problem)
 {

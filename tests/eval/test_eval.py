@@ -64,32 +64,94 @@ class Evaluator(unittest.TestCase):
         self.assertEqual((code, out), (1, ""))
         self.assertIn(message, errors)
 
-    def logits(self, text, variant):
+    def logits(self, text, variant, prompt=None):
+        """After the first `prompt` bytes as a prompt (None: all) and the rest one at a time."""
         import numpy as np
-        prompt, out = self.write("prompt.txt", text), self.path("logits.bin")
-        subprocess.run([RUNNER, self.model, "--file", prompt, "--tokens", "0", "--variant", variant,
-                        "--device", "reference", "--logits", out], check=True)
+        given, out = self.write("prompt.txt", text), self.path("logits.bin")
+        subprocess.run([RUNNER, self.model, "--file", given, "--tokens", "0", "--variant", variant,
+                        "--device", "reference", "--logits", out] +
+                       (["--prompt-tokens", str(prompt)] if prompt else []), check=True)
         return np.fromfile(out, "<f4").astype(float).reshape(-1, 256)
+
+    def held_out(self):
+        with open(os.path.join(self.models, "held-out.txt")) as file:
+            return file.read()
+
+    def check_numbers(self, row):
+        """A row against logits: of the text one token at a time, of questions after a prompt."""
+        text = self.held_out()
+        logits = self.logits(text, row["variant"], 1)
+        nats = sum(math.log(sum(math.exp(x) for x in line)) - line[ord(byte)]
+                   for line, byte in zip(logits, text[1:])) / (len(text) - 1)
+        self.assertAlmostEqual(row["nats"], nats, places=4)
+        self.assertEqual(row["text_tokens"], len(text) - 1)
+        self.assertEqual(row["asked"], 4)
+        right = 0
+        for line in ROWS:
+            whole, prompt = line["text"], len(line["text"])
+            for question in line["questions"]:
+                whole += question["ask"]
+                found = self.logits(whole + question["answer"], row["variant"], prompt).argmax(1)
+                right += all(found[len(whole) - 1 + i] == ord(byte)
+                             for i, byte in enumerate(question["answer"]))
+                whole += question["answer"]
+        self.assertEqual(row["right"], right)
 
     def test_numbers_are_those_of_the_logits(self):
         for row in self.rows_of(self.models):
-            text = open(os.path.join(self.models, "held-out.txt")).read()
-            logits = self.logits(text, row["variant"])
-            nats = sum(math.log(sum(math.exp(x) for x in line)) - line[ord(byte)]
-                       for line, byte in zip(logits, text[1:])) / (len(text) - 1)
-            self.assertAlmostEqual(row["nats"], nats, places=4)
-            self.assertEqual(row["text_tokens"], len(text) - 1)
-            self.assertEqual(row["asked"], 4)
-            right = 0
-            for line in ROWS:
-                whole = line["text"]
-                for question in line["questions"]:
-                    whole += question["ask"]
-                    found = self.logits(whole + question["answer"], row["variant"]).argmax(1)
-                    right += all(found[len(whole) - 1 + i] == ord(byte)
-                                 for i, byte in enumerate(question["answer"]))
-                    whole += question["answer"]
-            self.assertEqual(row["right"], right)
+            self.check_numbers(row)
+
+    def test_numbers_of_variants_that_choose(self):
+        names = "quest16,quest32p8,d4w8:quest16,moba8k2,dense/quest16,d4+quest16"
+        rows = self.rows_of(self.model, "--variants", names)
+        # In the text, which has no prompt, the third is the first; no others are equal.
+        self.assertEqual(rows[2]["nats"], rows[0]["nats"])
+        self.assertEqual(len({row["nats"] for row in rows}), 5)
+        for row in rows:
+            with self.subTest(row["variant"]):
+                self.check_numbers(row)
+
+    def test_a_budget_for_everything_is_dense(self):
+        rows = self.rows_of(self.model, "--variants", "dense,quest1024,moba64k16,dense+quest1024")
+        for row in rows[1:]:
+            with self.subTest(row["variant"]):
+                self.assertAlmostEqual(row["nats"], rows[0]["nats"], places=6)
+                for name in ("right", "by_needles", "by_distance", "keys", "length"):
+                    self.assertEqual(row[name], rows[0][name])
+
+    def test_prompts_and_decoded_tokens(self):
+        # An answer behind the prompt is said by the prompt's variant, one behind a
+        # question by that of decoded tokens. Where do the two say different letters?
+        text = self.held_out()
+        said = [self.logits(text, variant).argmax(1) for variant in ("d4", "dense")]
+        end, first, second = next(
+            (i + 1, *map(chr, pair)) for i, pair in enumerate(zip(*said))
+            if pair[0] != pair[1] and all(32 < byte < 127 for byte in pair))
+        for prompt, asked, answer in ((text[:end], "", first), ("", text[:end], second)):
+            for given, right in ((first, answer == first), (second, answer == second)):
+                entry = {"text": prompt, "needles": 1, "questions": [
+                    {"ask": asked, "answer": given, "distance": 3}]}
+                path = self.write("one.jsonl", json.dumps(entry) + "\n")
+                row, = self.rows_of(self.model, "--variants", "d4:dense", "--questions", path,
+                                    "--text-bytes", "0")
+                self.assertEqual(row["right"], right)
+
+    def test_keys_of_variants_that_choose(self):
+        rows = self.rows_of(self.model, "--variants",
+                            "dense,quest32,moba8k3,dense/quest32,dense+quest32,dense+d4,d4:quest32")
+        dense, layers = rows[0]["keys"], 3
+        self.assertEqual([row["keys"] for row in rows[:5]],
+                         [dense, 32, 24, (2 * dense + 32) / layers, (dense + 32) / 2])
+        self.assertEqual(rows[6]["keys"], 32)
+        self.assertLess(rows[5]["keys"], dense)
+        # All keys stay, and what is known of each page comes on top of them.
+        self.assertGreater(rows[1]["cache_bytes"], rows[0]["cache_bytes"])
+        self.assertLess(rows[5]["cache_bytes"], rows[0]["cache_bytes"])
+        rules = {"default": "quest32", "rules": [
+            {"layers": 0, "variant": "dense"}, {"layers": "1-", "heads": "0-2", "variant": "dense"}]}
+        policy, = self.rows_of(self.model, "--policy", self.write("heads.json", json.dumps(rules)))
+        few = (layers - 1) / (4 * layers)
+        self.assertAlmostEqual(policy["keys"], dense - few * (dense - 32))
 
     def test_a_right_answer_counts(self):
         # What the model would say itself is right, anything else wrong.
@@ -146,6 +208,7 @@ class Evaluator(unittest.TestCase):
         self.refused("are for one model", self.models, "--variants", "dense")
         self.refused("--rows is for a folder", self.model, "--rows", "x")
         self.refused('"d0x" is not a variant', self.model, "--variants", "d0x")
+        self.refused("cannot be shared by 3", self.model, "--variants", "dense+d4+d8")
         self.refused("is not followed by one variant", self.models, "--rows",
                      self.write("bad.txt", "random\n"))
         self.refused("names no row", self.models, "--rows", self.write("bad.txt", "#\n"))

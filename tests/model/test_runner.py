@@ -107,6 +107,23 @@ class Runner(unittest.TestCase):
         self.refused('"" is not a variant', "--prompt", "x", "--variant", "d4/")
         self.refused("are longer than", "--prompt", "x", "--variant", "d4/" * 60)
 
+    def test_heads_share_a_layer(self):
+        hello = ("--prompt", "hello " * 50, "--tokens", "10")
+        runs = self.json_of(*hello, "--compare", "dense+d04,d4+d4,d4,dense,d4+dense/d4")
+        self.assertEqual([run["variant"] for run in runs],
+                         ["dense+d4", "d4+d4", "d4", "dense", "d4+dense/d4"])
+        self.assertEqual(runs[1]["tokens"], runs[2]["tokens"])
+        self.assertEqual(runs[1]["cache_bytes"], runs[2]["cache_bytes"])
+        self.assertLess(runs[2]["cache_bytes"], runs[4]["cache_bytes"])
+        self.assertLess(runs[4]["cache_bytes"], runs[0]["cache_bytes"])
+        self.assertLess(runs[0]["cache_bytes"], runs[3]["cache_bytes"])
+        path = os.path.join(self.work.name, "heads.json")
+        with open(path, "w") as file:
+            json.dump({"rules": [{"heads": "2-3", "variant": "d4"}]}, file)
+        self.assertEqual(self.json_of(*hello, "--policy", path)[0]["tokens"], runs[0]["tokens"])
+        self.refused("cannot be shared by 3", "--prompt", "x", "--variant", "d4+d4+d4")
+        self.refused('"" is not a variant', "--prompt", "x", "--variant", "d4+")
+
     def test_stats_and_help(self):
         code, _, errors = self.run_model("--prompt", "hello", "--tokens", "3", "--stats")
         self.assertEqual(code, 0)

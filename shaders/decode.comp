@@ -1,101 +1,22 @@
 // Attention of one query token: HEADS query heads of a key/value head share
-// each read of K and V. LANES neighbouring invocations own a key: each holds
-// blocks of 8 channels of the queries and of the sums in registers. The teams
-// of a workgroup take neighbouring parts of the split's keys and are joined at
-// the end; splits are joined by merge.comp.
-//
-// REDUCE says how the lanes of a team add up: 0 through shared memory (a
-// workgroup is one team then), 1 a subgroup is one team, 2 teams are parts
-// of a subgroup.
+// each read of K and V. A team owns a key: each of its lanes holds blocks of 8
+// channels of the queries and of the sums in registers. The teams of a workgroup
+// take neighbouring parts of the split's keys and are joined at the end; splits
+// are joined by merge.comp.
 #version 450
 #extension GL_GOOGLE_include_directive : require
-#extension GL_EXT_control_flow_attributes : require
-#if REDUCE > 0
-#extension GL_KHR_shader_subgroup_basic : require
-#endif
-#if REDUCE == 1
-#extension GL_KHR_shader_subgroup_arithmetic : require
-#endif
-#if REDUCE == 2
-#extension GL_KHR_shader_subgroup_shuffle : require
-#endif
 
-#include "attend.glsl"
+#include "team.glsl"
 
-layout(constant_id = 20) const uint HEADS = 1;
-layout(constant_id = 21) const uint LANES = 16;
-layout(constant_id = 22) const uint TEAMS = 1;
-layout(constant_id = 23) const uint K_BLOCKS = 1; // blocks of 8 channels a lane holds
 layout(constant_id = 24) const uint V_BLOCKS = 1;
 layout(constant_id = 25) const uint KEYS = 4; // keys a team has in flight
-layout(local_size_x_id = 26) in; // LANES * TEAMS
 layout(constant_id = 27) const bool CHOOSE = false; // some views choose among blocks
 
-const uint HEAD_BLOCKS = (GROUP + HEADS - 1) / HEADS;
-
-vec4 query[HEADS * K_BLOCKS * 2];
 vec4 sum[HEADS * V_BLOCKS * 2];
 float maximum[HEADS], total[HEADS];
 
-#if REDUCE == 0
-shared float lane_part[LANES];
-#endif
 shared vec2 team_stats[TEAMS * HEADS];
 shared vec4 team_sum[TEAMS > 1 ? TEAMS * LANES * 2 : 1];
-
-uint local_index()
-{
-#if REDUCE > 0
-    return gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
-#else
-    return gl_LocalInvocationIndex;
-#endif
-}
-
-// The sum over a team's lanes, given to all of them.
-float team_add(float x, uint lane)
-{
-#if REDUCE == 2
-    [[unroll]] for (uint other = LANES / 2; other > 0; other /= 2)
-        x += subgroupShuffleXor(x, other);
-    return x;
-#elif REDUCE == 1
-    return subgroupAdd(x);
-#else
-    lane_part[lane] = x;
-    barrier();
-    float all = 0;
-    for (uint i = 0; i < LANES; i++)
-        all += lane_part[i];
-    barrier();
-    return all;
-#endif
-}
-
-uint block_channel(uint block, uint lane)
-{
-    return (block * LANES + lane) * 8;
-}
-
-void load_queries(uint row, uint t, uint head0, uint heads, uint lane)
-{
-    Rope rope = attend_rope();
-    [[unroll]] for (uint b = 0; b < K_BLOCKS; b++) {
-        uint c = block_channel(b, lane);
-        [[unroll]] for (uint part = 0; part < 2; part++) {
-            bool there = c < HEAD_SIZE;
-            uint at = there ? c + part * 4 : 0;
-            Turn first = rope_turn2(rope, t, at);
-            Turn second = rope_turn2(rope, t, at + 2);
-            [[unroll]] for (uint h = 0; h < HEADS; h++) {
-                uvec2 from = query_row(row, head0 + min(h, heads - 1));
-                vec4 x = vec4(load2_turned(from, Q_TYPE, at, first),
-                              load2_turned(from, Q_TYPE, at + 2, second));
-                query[(h * K_BLOCKS + b) * 2 + part] = there ? x * SCALE : vec4(0);
-            }
-        }
-    }
-}
 
 // Where a team is among its keys: a run is as many of them as lie in one page.
 struct Run {
@@ -281,7 +202,7 @@ void main()
 
     uvec2 list = plus(push.mask, tile.chooser * QUERY_HEADS + head0, push.mask_token * 4);
 
-    load_queries(row, t, head0, heads, lane);
+    load_queries(row, t, head0, heads, lane, SCALE);
     [[unroll]] for (uint i = 0; i < HEADS * V_BLOCKS * 2; i++)
         sum[i] = vec4(0);
     [[unroll]] for (uint h = 0; h < HEADS; h++) {

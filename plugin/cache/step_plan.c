@@ -218,6 +218,11 @@ static uint64_t chosen_bytes(const ratp_step *step, uint32_t index, uint64_t *sc
     return cls->choosers.count * heads * cls->most_chosen * sizeof(uint32_t);
 }
 
+static uint64_t aligned(uint64_t offset)
+{
+    return (offset + 15) / 16 * 16;
+}
+
 /* Work memory: line pages, then raw rows, carries, partials, chosen blocks and scores. */
 static ratp_status place_scratch(ratp_step *step, struct blob *blob, struct error *err)
 {
@@ -228,10 +233,10 @@ static ratp_status place_scratch(ratp_step *step, struct blob *blob, struct erro
     for (uint32_t i = 0; i < step->count; i++)
         lines += line_pages(cache, &step->parts[i]);
     uint64_t line_bytes = (uint64_t)shape->kv_heads * cache->slab_bytes;
-    uint64_t raw_at = lines * line_bytes;
+    uint64_t raw_at = aligned(lines * line_bytes);
     uint64_t carry_at = raw_at;
     if (shape_is_quantized(shape))
-        carry_at += step->rows * shape_raw_bytes(shape);
+        carry_at = aligned(raw_at + step->rows * shape_raw_bytes(shape));
     uint64_t partial_at = carry_at + (uint64_t)step->plan.carries * shape->kv_heads * 3 *
                                          shape->head_size * sizeof(float);
     uint64_t chosen_at = partial_at + (uint64_t)step->plan.partials * shape->query_heads *
@@ -242,7 +247,8 @@ static ratp_status place_scratch(ratp_step *step, struct blob *blob, struct erro
         chosen = bytes > chosen ? bytes : chosen;
         scores = class_scores > scores ? class_scores : scores;
     }
-    uint64_t score_at = chosen_at + chosen;
+    chosen_at = aligned(chosen_at);
+    uint64_t score_at = aligned(chosen_at + chosen);
     uint64_t size = score_at + scores;
     if (size > cache->scratch.size) {
         struct mem grown;

@@ -46,9 +46,12 @@ ratp_status kernels_attend_decode(struct backend *b, struct stream *s,
 ratp_status kernels_gather(struct backend *b, struct stream *s, const struct attend_args *args,
                            struct error *err);
 
+/* How the lanes that share a row add up; see shaders/include/team.glsl. */
+enum team_way { TEAM_SHARED, TEAM_ADD, TEAM_ADD_WIDE, TEAM_SHUFFLE };
+
 /* How the decode kernel cuts its work on a device. */
 struct decode_form {
-    const struct vk_shader *shader;
+    enum team_way way;
     const char *name;   /* how lanes add up */
     const char *reason; /* why no faster way is used, or "" */
     uint32_t heads, lanes, teams, k_blocks, v_blocks, keys;

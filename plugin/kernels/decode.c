@@ -8,17 +8,17 @@
 #include "decode_shared.spv.h"
 #include "decode_shuffle.spv.h"
 
-static const struct vk_shader shared_shader = {"decode_shared", decode_shared_spv,
-                                               sizeof decode_shared_spv,
-                                               sizeof(struct attend_push), false};
-static const struct vk_shader add_shader = {"decode_add", decode_add_spv, sizeof decode_add_spv,
-                                            sizeof(struct attend_push), true};
-static const struct vk_shader wide_shader = {"decode_add_wide", decode_add_wide_spv,
-                                             sizeof decode_add_wide_spv,
-                                             sizeof(struct attend_push), true};
-static const struct vk_shader shuffle_shader = {"decode_shuffle", decode_shuffle_spv,
-                                                sizeof decode_shuffle_spv,
-                                                sizeof(struct attend_push), true};
+/* [enum team_way] */
+static const struct vk_shader shaders[] = {
+    [TEAM_SHARED] = {"decode_shared", decode_shared_spv, sizeof decode_shared_spv,
+                     sizeof(struct attend_push), false},
+    [TEAM_ADD] = {"decode_add", decode_add_spv, sizeof decode_add_spv, sizeof(struct attend_push),
+                  true},
+    [TEAM_ADD_WIDE] = {"decode_add_wide", decode_add_wide_spv, sizeof decode_add_wide_spv,
+                       sizeof(struct attend_push), true},
+    [TEAM_SHUFFLE] = {"decode_shuffle", decode_shuffle_spv, sizeof decode_shuffle_spv,
+                      sizeof(struct attend_push), true},
+};
 
 enum {
     MAX_HEADS = 8,    /* query heads that share a read; more would spill registers */
@@ -50,27 +50,27 @@ struct decode_form decode_form(const struct vk_caps *caps, const struct layer_sh
     bool wide = caps->software && caps->int64 && !shape->view_strides;
     uint32_t operations = caps->full_subgroups ? caps->subgroup_operations : 0;
     if (form.lanes >= subgroup && (operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT)) {
-        form.shader = wide ? &wide_shader : &add_shader;
+        form.way = wide ? TEAM_ADD_WIDE : TEAM_ADD;
         form.name = wide ? "a subgroup for each key, 64-bit loads" : "a subgroup for each key";
         form.reason = "";
         form.lanes = subgroup;
     } else if (operations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT) {
-        form.shader = &shuffle_shader;
+        form.way = TEAM_SHUFFLE;
         form.name = "part of a subgroup for each key";
         form.reason = "";
         form.lanes = form.lanes < subgroup ? form.lanes : subgroup;
     } else if (operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT) {
-        form.shader = &add_shader;
+        form.way = TEAM_ADD;
         form.name = "a subgroup for each key, some lanes idle";
         form.reason = "no subgroup shuffle";
         form.lanes = subgroup;
     } else {
-        form.shader = &shared_shader;
+        form.way = TEAM_SHARED;
         form.name = "a workgroup for each key";
         form.reason = caps->full_subgroups ? "no subgroup shuffle or arithmetic"
                                            : "no full subgroups of a known size";
     }
-    if (form.shader != &shared_shader)
+    if (form.way != TEAM_SHARED)
         form.teams = (caps->software ? subgroup : GROUP_SIZE) / form.lanes;
     form.k_blocks = groups_of(shape->head_size, 8 * form.lanes);
     form.v_blocks = groups_of(shape->value_size, 8 * form.lanes);
@@ -91,7 +91,7 @@ ratp_status kernels_attend_decode(struct backend *b, struct stream *s,
                             form.k_blocks, form.v_blocks, form.keys,
                             form.lanes * form.teams, choose};
     struct attend_kernel k;
-    attend_kernel_init(&k, args, form.shader, own, sizeof own / sizeof *own);
+    attend_kernel_init(&k, args, &shaders[form.way], own, sizeof own / sizeof *own);
     if (choose) {
         k.push.mask = args->plan->chosen_address;
         k.push.mask_token = args->cls->most_chosen;

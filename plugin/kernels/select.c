@@ -3,18 +3,32 @@
 #include "memory.h"
 
 #include "choose.spv.h"
-#include "score.spv.h"
+#include "score_add.spv.h"
+#include "score_add_wide.spv.h"
+#include "score_shared.spv.h"
+#include "score_shuffle.spv.h"
 #include "summarise.spv.h"
 
 static const struct vk_shader summarise_shader = VK_SHADER(summarise, struct memory_push);
-static const struct vk_shader score_shader = VK_SHADER(score, struct attend_push);
+/* [enum team_way] */
+static const struct vk_shader score_shaders[] = {
+    [TEAM_SHARED] = {"score_shared", score_shared_spv, sizeof score_shared_spv,
+                     sizeof(struct attend_push), false},
+    [TEAM_ADD] = {"score_add", score_add_spv, sizeof score_add_spv, sizeof(struct attend_push),
+                  true},
+    [TEAM_ADD_WIDE] = {"score_add_wide", score_add_wide_spv, sizeof score_add_wide_spv,
+                       sizeof(struct attend_push), true},
+    [TEAM_SHUFFLE] = {"score_shuffle", score_shuffle_spv, sizeof score_shuffle_spv,
+                      sizeof(struct attend_push), true},
+};
 static const struct vk_shader choose_shader = VK_SHADER(choose, struct attend_push);
 
 enum {
-    MAX_HEADS = 8,    /* query heads that share what is read of a block */
-    GROUP_BLOCKS = 64, /* of a workgroup, as in score.comp */
+    TEAM_BLOCKS = 16,   /* about as many blocks are worth a team ... */
+    TEAM_BLOCKS_SOFTWARE = 256, /* where what a workgroup does once is dear */
+    CHOOSE_LANES = 64,  /* of a workgroup on a GPU */
     MAX_GROUPS = 65535,
-    MAX_SLICES = 64   /* workgroups that share an item's entries */
+    MAX_SLICES = 64     /* workgroups that share an item's entries */
 };
 
 ratp_status kernels_summarise(struct backend *b, struct stream *s, const struct memory_args *args,
@@ -30,24 +44,37 @@ ratp_status kernels_summarise(struct backend *b, struct stream *s, const struct 
 
 /* Scores, then lists, for the choosers of one batch: `list` is part of the class's,
  * and `first` the number of its first. */
-static ratp_status choose_batch(struct stream *s, const struct attend_args *args,
-                                struct plan_list list, uint32_t first, struct error *err)
+static ratp_status choose_batch(struct backend *b, struct stream *s,
+                                const struct attend_args *args, struct plan_list list,
+                                uint32_t first, struct error *err)
 {
     const struct layer_shape *shape = args->shape;
     const struct plan_class *cls = args->cls;
-    uint32_t group = shape->query_heads / shape->kv_heads;
-    uint32_t heads = group < MAX_HEADS ? group : MAX_HEADS;
-    const uint32_t score_own[] = {heads, cls->most_blocks};
-    const uint32_t choose_own[] = {cls->most_blocks, cls->most_chosen};
+    const struct vk_caps *caps = vk_device_caps(kernel_device(b));
+    struct decode_form form = decode_form(caps, shape);
+    const uint32_t choose_own[] = {caps->software ? caps->subgroup_size : CHOOSE_LANES};
     uint64_t lists = (uint64_t)first * shape->query_heads * cls->most_chosen * sizeof(uint32_t);
     struct attend_kernel score, choose;
-    attend_kernel_init(&score, args, &score_shader, score_own, 2);
-    attend_kernel_init(&choose, args, &choose_shader, choose_own, 2);
-    score.push.partial = choose.push.partial = args->plan->score_address;
+    attend_kernel_init(&choose, args, &choose_shader, choose_own, 1);
+    choose.push.partial = args->plan->score_address;
+    choose.push.mask_head = cls->most_blocks * (uint32_t)sizeof(float);
     choose.push.mask = args->plan->chosen_address + lists;
-    ratp_status status = items_dispatch(s, &score.items, list, sizeof(struct gpu_chooser),
-                                        shape->kv_heads * groups_of(group, heads),
-                                        groups_of(cls->most_blocks, GROUP_BLOCKS), err);
+    choose.push.mask_token = cls->most_chosen;
+    uint32_t parts = groups_of(shape->query_heads / shape->kv_heads, form.heads);
+    uint32_t blocks = form.teams * (caps->software ? TEAM_BLOCKS_SOFTWARE : TEAM_BLOCKS);
+    ratp_status status = RATP_OK;
+    for (uint32_t select = SELECT_EXTREMES; select <= SELECT_MEAN && !status; select++) {
+        if (!cls->selects[select])
+            continue;
+        const uint32_t own[] = {form.heads,    form.lanes, form.teams,
+                                form.k_blocks, select == SELECT_MEAN, 0, form.lanes * form.teams};
+        attend_kernel_init(&score, args, &score_shaders[form.way], own, 7);
+        score.push.partial = args->plan->score_address;
+        score.push.mask_head = choose.push.mask_head;
+        status = items_dispatch(s, &score.items, list, sizeof(struct gpu_chooser),
+                                shape->kv_heads * parts,
+                                groups_of(cls->most_blocks, blocks), err);
+    }
     if (status)
         return status;
     vk_barrier(kernel_stream(s));
@@ -58,7 +85,6 @@ static ratp_status choose_batch(struct stream *s, const struct attend_args *args
 ratp_status kernels_choose(struct backend *b, struct stream *s, const struct attend_args *args,
                            struct error *err)
 {
-    (void)b;
     const struct plan_class *cls = args->cls;
     uint64_t one = (uint64_t)args->shape->query_heads * cls->most_blocks * sizeof(float);
     uint64_t batch = args->plan->score_bytes / one;
@@ -71,7 +97,7 @@ ratp_status kernels_choose(struct backend *b, struct stream *s, const struct att
             left < batch ? left : (uint32_t)batch};
         if (first)
             vk_barrier(kernel_stream(s));
-        status = choose_batch(s, args, list, first, err);
+        status = choose_batch(b, s, args, list, first, err);
     }
     return status;
 }

@@ -103,7 +103,7 @@ struct gpu_view {
     struct gpu_segment segment[PLAN_SEGMENTS];
 };
 
-enum gpu_select {
+enum gpu_select { /* plan_class.selects has room for all */
     SELECT_NONE = 0,
     SELECT_EXTREMES = 1, /* an entry has each channel's least and greatest K */
     SELECT_MEAN = 2      /* the sum of K, float32 */
@@ -189,6 +189,7 @@ struct plan_class {
     uint32_t most_blocks;  /* of a chooser, among which it chooses */
     uint32_t most_chosen;  /* view->choose at most: the stride of the lists of chosen blocks */
     bool heads_choose;     /* in some view each query head has a list of its own */
+    bool selects[3];       /* [enum gpu_select] how some view does */
     /* Kernels choose their form by these: query tokens in tiles, and about how
      * many keys they attend altogether. */
     uint64_t tile_queries, tile_keys;

@@ -1,5 +1,7 @@
 #include "build.h"
 
+#include <string.h>
+
 /* More partial rows than this for one tile cost more to merge than they save. */
 enum { MAX_SPLITS = 128 };
 
@@ -69,6 +71,7 @@ static void measure_choice(struct plan_class *cls, const struct gpu_view *views)
 {
     cls->most_blocks = cls->most_chosen = 0;
     cls->heads_choose = false;
+    memset(cls->selects, 0, sizeof cls->selects);
     for (uint32_t i = 0; i < cls->views.count; i++) {
         const struct gpu_view *view = &views[i];
         if (!view->select)
@@ -78,7 +81,9 @@ static void measure_choice(struct plan_class *cls, const struct gpu_view *views)
         cls->most_blocks = blocks > cls->most_blocks ? blocks : cls->most_blocks;
         cls->most_chosen = chosen > cls->most_chosen ? chosen : cls->most_chosen;
         cls->heads_choose |= !view->by_group;
+        cls->selects[view->select] = true;
     }
+    cls->most_blocks = (cls->most_blocks + 3) / 4 * 4; /* rows of scores are read in fours */
 }
 
 void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_limits *limits,

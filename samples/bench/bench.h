@@ -27,6 +27,7 @@ struct sizes {
 struct bench_options {
     const char *device, *out;
     struct ratp_variant variants[MAX_VARIANTS];
+    struct ratp_variant prompts[MAX_VARIANTS]; /* which those point to, where prompts differ */
     uint32_t variant_count;
     struct sizes tokens[PHASE_COUNT]; /* none: the phase is left out */
     struct sizes batches;
@@ -126,7 +127,9 @@ bool measure_scan(struct bench *bench, uint32_t tokens, uint32_t batch, struct p
 /* Adds lines: what T tokens take; a fork and switches of T/4; batches of up to T/32 each. */
 bool measure_cache(struct bench *bench, uint32_t tokens, struct problem *problem);
 
-/* How many keys a query at `position` attends. */
+/* How many keys a decoded query at `position` attends; of a prompt it is those of
+ * prompt_of(variant). */
+const struct ratp_variant *prompt_of(const struct ratp_variant *variant);
 uint64_t attended_keys(const struct ratp_variant *variant, uint64_t position);
 struct work work_prefill(const struct bench_options *o, const struct ratp_variant *variant,
                          uint32_t tokens, uint32_t batch);

@@ -50,7 +50,10 @@ static bool measure_variant(struct bench *b, const struct ratp_variant *variant,
             !measure_cached(b, variant, decode->list[i], batch, false, true, problem))
             return false;
     }
-    for (uint32_t i = 0; i < external->count; i++) {
+    /* Tensors of a host are neither chosen among nor in 8-bit blocks. */
+    const bool plain = variant->kind <= RATP_STREAMING && !variant->prompt &&
+                       o->cache_dtype != RATP_Q8_0;
+    for (uint32_t i = 0; plain && i < external->count; i++) {
         show(b, "external", variant);
         if (!measure_external(b, variant, external->list[i], batch, problem))
             return false;

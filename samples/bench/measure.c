@@ -141,12 +141,12 @@ static bool time_external(struct bench *b, const struct shape *shape, uint32_t q
     const struct bench_options *o = &b->options;
     const uint64_t head = (uint64_t)shape->batch * o->head_size;
     const uint64_t q_size = head * queries * shape->query_heads * dtype_size(o->dtype);
-    const uint64_t k_size = head * shape->tokens * o->kv_heads * dtype_size(o->cache_dtype);
+    const ratp_dtype cache = o->cache_dtype == RATP_Q8_0 ? RATP_F16 : o->cache_dtype;
+    const uint64_t k_size = head * shape->tokens * o->kv_heads * dtype_size(cache);
     const struct {
         uint64_t size;
         ratp_dtype dtype;
-    } list[4] = {{q_size, o->dtype}, {k_size, o->cache_dtype}, {k_size, o->cache_dtype},
-                 {q_size, o->dtype}};
+    } list[4] = {{q_size, o->dtype}, {k_size, cache}, {k_size, cache}, {q_size, o->dtype}};
     ratp_buffer *buffers[4] = {NULL};
     struct ratp_tensor t[4];
     struct stopwatch *watch = NULL;

@@ -74,8 +74,12 @@ static bool parse_variants(const char *text, struct bench_options *out, struct p
     while (next_name(&text, name, sizeof name)) {
         if (out->variant_count == MAX_VARIANTS)
             return problem_set(problem, "--variants: more than %d", MAX_VARIANTS);
-        if (!fixed_from_name(name, &out->variants[out->variant_count++], problem))
+        struct ratp_variant *variant = &out->variants[out->variant_count];
+        if (!variant_from_name(name, variant, &out->prompts[out->variant_count++], problem))
             return false;
+        if (variant->kind == RATP_SNAPKV)
+            return problem_set(problem, "--variants: \"%.40s\": snapkv is measured by "
+                                        "--phase prefill of its prompt's variant and of dense", name);
     }
     return out->variant_count > 0 || problem_set(problem, "--variants: empty");
 }
@@ -135,7 +139,7 @@ static bool understand(const struct words *words, bool quick, struct bench_optio
            parse_sizes("--batch", words->batches, 65536, &out->batches, problem) &&
            retention_from_name(words->retention, &out->retention, problem) &&
            dtype_from_name("--dtype", words->dtype, &out->dtype, problem) &&
-           dtype_from_name("--cache-dtype", words->cache_dtype, &out->cache_dtype, problem);
+           cache_dtype_from_name(words->cache_dtype, &out->cache_dtype, problem);
 }
 
 bool options_parse(int argc, char **argv, struct bench_options *out, bool *done,
@@ -169,7 +173,7 @@ bool options_parse(int argc, char **argv, struct bench_options *out, bool *done,
         {"--dtype", OPTION_TEXT, "TYPE", &words.dtype, 0, 0,
          "of the operands: f16 (the default), bf16 or f32"},
         {"--cache-dtype", OPTION_TEXT, "TYPE", &words.cache_dtype, 0, 0,
-         "of K and V: f16 (the default), bf16 or f32"},
+         "of K and V: f16 (the default), bf16, f32 or q8_0"},
         {"--retention", OPTION_TEXT, "MODE", &words.retention, 0, 0,
          "needed (the default): keep what the variant can attend; full: all"},
         {"--repeat", OPTION_NUMBER, "N", &repeat, 1, 100000,

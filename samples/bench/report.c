@@ -53,7 +53,9 @@ static void row_cells(const struct bench *b, const struct row *row, char (*cell)
 
 static const char *dtype_name(ratp_dtype dtype)
 {
-    return dtype == RATP_F32 ? "f32" : dtype == RATP_BF16 ? "bf16" : "f16";
+    static const char *const names[] = {
+        [RATP_F32] = "f32", [RATP_F16] = "f16", [RATP_BF16] = "bf16", [RATP_Q8_0] = "q8_0"};
+    return names[dtype];
 }
 
 /* What is left of a scan's time without its attention. */

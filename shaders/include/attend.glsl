@@ -45,7 +45,7 @@ layout(push_constant, std430) uniform Push {
     uint mask_view; // stride from view to view
     uvec2 rope_table;
     uvec2 mask; // or, in a cache, which has none, the lists of chosen blocks
-    uint mask_token, mask_head; // strides; mask_token may be that of the lists, in blocks
+    uint mask_token, mask_head; // strides; or of the lists, in blocks, and of a row of scores
 } push;
 
 const uint QUERY_HEADS = KV_HEADS * GROUP;

@@ -1,0 +1,93 @@
+// Teams of lanes that share rows of channels: LANES neighbouring invocations have
+// one row in common, each of them blocks of 8 of its channels, and HEADS query heads
+// in registers.
+//
+// REDUCE says how the lanes of a team add up: 0 through shared memory (a
+// workgroup is one team then), 1 a subgroup is one team, 2 teams are parts
+// of a subgroup.
+#ifndef TEAM_GLSL
+#define TEAM_GLSL
+
+#extension GL_EXT_control_flow_attributes : require
+#if REDUCE > 0
+#extension GL_KHR_shader_subgroup_basic : require
+#endif
+#if REDUCE == 1
+#extension GL_KHR_shader_subgroup_arithmetic : require
+#endif
+#if REDUCE == 2
+#extension GL_KHR_shader_subgroup_shuffle : require
+#endif
+
+#include "attend.glsl"
+
+layout(constant_id = 20) const uint HEADS = 1;
+layout(constant_id = 21) const uint LANES = 16;
+layout(constant_id = 22) const uint TEAMS = 1;
+layout(constant_id = 23) const uint K_BLOCKS = 1; // blocks of 8 channels a lane holds
+layout(local_size_x_id = 26) in; // LANES * TEAMS
+
+const uint HEAD_BLOCKS = (GROUP + HEADS - 1) / HEADS;
+
+vec4 query[HEADS * K_BLOCKS * 2];
+
+#if REDUCE == 0
+shared float lane_part[LANES];
+#endif
+
+uint local_index()
+{
+#if REDUCE > 0
+    return gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
+#else
+    return gl_LocalInvocationIndex;
+#endif
+}
+
+// The sum over a team's lanes, given to all of them.
+float team_add(float x, uint lane)
+{
+#if REDUCE == 2
+    [[unroll]] for (uint other = LANES / 2; other > 0; other /= 2)
+        x += subgroupShuffleXor(x, other);
+    return x;
+#elif REDUCE == 1
+    return subgroupAdd(x);
+#else
+    lane_part[lane] = x;
+    barrier();
+    float all = 0;
+    for (uint i = 0; i < LANES; i++)
+        all += lane_part[i];
+    barrier();
+    return all;
+#endif
+}
+
+uint block_channel(uint block, uint lane)
+{
+    return (block * LANES + lane) * 8;
+}
+
+// The queries, times `factor`; heads past the last are the last again.
+void load_queries(uint row, uint t, uint head0, uint heads, uint lane, float factor)
+{
+    Rope rope = attend_rope();
+    [[unroll]] for (uint b = 0; b < K_BLOCKS; b++) {
+        uint c = block_channel(b, lane);
+        [[unroll]] for (uint part = 0; part < 2; part++) {
+            bool there = c < HEAD_SIZE;
+            uint at = there ? c + part * 4 : 0;
+            Turn first = rope_turn2(rope, t, at);
+            Turn second = rope_turn2(rope, t, at + 2);
+            [[unroll]] for (uint h = 0; h < HEADS; h++) {
+                uvec2 from = query_row(row, head0 + min(h, heads - 1));
+                vec4 x = vec4(load2_turned(from, Q_TYPE, at, first),
+                              load2_turned(from, Q_TYPE, at + 2, second));
+                query[(h * K_BLOCKS + b) * 2 + part] = there ? x * factor : vec4(0);
+            }
+        }
+    }
+}
+
+#endif

@@ -53,34 +53,33 @@ static bool take_size(struct bench *b, ratp_seq *seq, uint32_t length, struct pr
     return true;
 }
 
-/* The logits after each of the tokens of a new sequence: `prompt` of a prompt, and the
- * others decoded. */
-static bool feed(struct bench *b, const int32_t *tokens, uint32_t prompt, uint32_t count,
-                 struct problem *problem)
+/* Feeds the tokens [first, end), and takes the logits after each. */
+static bool feed(struct bench *b, ratp_seq *seq, const int32_t *tokens, uint32_t first,
+                 uint32_t end, ratp_part_kind kind, struct problem *problem)
 {
-    const struct ratp_api *ratp = b->engine->ratp;
     const uint32_t chunk = b->engine->options.chunk;
-    ratp_seq *seq = NULL;
-    if (!plugin_check(ratp, ratp->seq_create(b->cache, &seq), b->cache, "a sequence", problem))
-        return false;
     bool good = true;
-    for (uint32_t done = 0, now; done < count && good; done += now) {
-        const uint32_t left = (done < prompt ? prompt : count) - done;
-        now = left < chunk ? left : chunk;
+    for (uint32_t done = first, now; done < end && good; done += now) {
+        now = end - done < chunk ? end - done : chunk;
         const struct engine_step step = {
             .cache = b->cache,
             .seq = seq,
             .tokens = tokens + done,
             .count = now,
-            .kind = done < prompt ? RATP_PART_PROMPT : RATP_PART_DECODE,
+            .kind = kind,
             .all_logits = true,
             .logits = b->logits + (size_t)done * b->engine->model->config.vocabulary,
         };
         good = engine_forward(b->engine, &step, problem);
     }
-    good = good && take_size(b, seq, count, problem);
-    ratp->seq_destroy(&seq);
     return good;
+}
+
+static bool new_sequence(struct bench *b, ratp_seq **out, struct problem *problem)
+{
+    const struct ratp_api *ratp = b->engine->ratp;
+    *out = NULL;
+    return plugin_check(ratp, ratp->seq_create(b->cache, out), b->cache, "a sequence", problem);
 }
 
 static uint32_t likeliest(const float *logits, uint32_t count)
@@ -110,30 +109,62 @@ static void add(struct score *classes, const uint32_t *limits, uint32_t count, u
     classes[i].right += right;
 }
 
+/* All that stands before the answer, from token `first` on, is a prompt; the answer is
+ * decoded in a fork, so that the prompt can go on whole. */
+static bool answer_alone(struct bench *b, ratp_seq *seq, const struct question_row *row,
+                         uint32_t first, const struct question *q, struct problem *problem)
+{
+    const struct ratp_api *ratp = b->engine->ratp;
+    ratp_seq *fork = NULL;
+    bool good = feed(b, seq, row->tokens, first, q->first, RATP_PART_PROMPT, problem) &&
+                plugin_check(ratp, ratp->seq_fork(seq, &fork), seq, "a fork", problem);
+    good = good &&
+           feed(b, fork, row->tokens, q->first, q->first + q->count, RATP_PART_DECODE, problem) &&
+           take_size(b, fork, q->first + q->count, problem);
+    ratp->seq_destroy(&fork);
+    return good;
+}
+
+/* Adds the answer's nats. */
+static void score_answer(struct bench *b, const struct question_row *row,
+                         const struct question *q, double *nats)
+{
+    const uint32_t vocabulary = b->engine->model->config.vocabulary;
+    bool right = true;
+    for (uint32_t t = q->first; t < q->first + q->count; t++) {
+        right &= likeliest(logits_after(b, t - 1), vocabulary) == (uint32_t)row->tokens[t];
+        *nats += nats_of(logits_after(b, t - 1), vocabulary, row->tokens[t]);
+    }
+    b->out->answer_tokens += q->count;
+    b->out->all.asked++;
+    b->out->all.right += right;
+    add(b->out->by_needles, needle_limits, NEEDLE_CLASSES, row->needles, right);
+    add(b->out->by_distance, distance_limits, DISTANCE_CLASSES, q->distance, right);
+}
+
 /* Adds the nats of the answers. */
 static bool answer_row(struct bench *b, const struct question_row *row, double *nats,
                        struct problem *problem)
 {
-    const uint32_t vocabulary = b->engine->model->config.vocabulary;
     const bool alone = b->attended.compresses;
-    if (!alone && !feed(b, row->tokens, row->text_count, row->count, problem))
-        return false;
-    for (uint32_t i = 0; i < row->question_count; i++) {
+    uint32_t done = 0;
+    ratp_seq *seq;
+    bool good = new_sequence(b, &seq, problem);
+    if (!alone)
+        good = good &&
+               feed(b, seq, row->tokens, 0, row->text_count, RATP_PART_PROMPT, problem) &&
+               feed(b, seq, row->tokens, row->text_count, row->count, RATP_PART_DECODE,
+                    problem) &&
+               take_size(b, seq, row->count, problem);
+    for (uint32_t i = 0; i < row->question_count && good; i++) {
         const struct question *q = &row->questions[i];
-        if (alone && !feed(b, row->tokens, q->first, q->first + q->count, problem))
-            return false;
-        bool right = true;
-        for (uint32_t t = q->first; t < q->first + q->count; t++) {
-            right &= likeliest(logits_after(b, t - 1), vocabulary) == (uint32_t)row->tokens[t];
-            *nats += nats_of(logits_after(b, t - 1), vocabulary, row->tokens[t]);
-        }
-        b->out->answer_tokens += q->count;
-        b->out->all.asked++;
-        b->out->all.right += right;
-        add(b->out->by_needles, needle_limits, NEEDLE_CLASSES, row->needles, right);
-        add(b->out->by_distance, distance_limits, DISTANCE_CLASSES, q->distance, right);
+        good = !alone || answer_alone(b, seq, row, done, q, problem);
+        done = q->first;
+        if (good)
+            score_answer(b, row, q, nats);
     }
-    return true;
+    b->engine->ratp->seq_destroy(&seq);
+    return good;
 }
 
 /* Adds the nats of a piece; its first token is not predicted. */
@@ -141,7 +172,12 @@ static bool predict_piece(struct bench *b, const int32_t *tokens, uint32_t count
                           struct problem *problem)
 {
     const uint32_t vocabulary = b->engine->model->config.vocabulary;
-    if (!feed(b, tokens, 0, count, problem))
+    ratp_seq *seq;
+    const bool good = new_sequence(b, &seq, problem) &&
+                      feed(b, seq, tokens, 0, count, RATP_PART_DECODE, problem) &&
+                      take_size(b, seq, count, problem);
+    b->engine->ratp->seq_destroy(&seq);
+    if (!good)
         return false;
     for (uint32_t t = 1; t < count; t++)
         *nats += nats_of(logits_after(b, t - 1), vocabulary, tokens[t]);
@@ -167,7 +203,9 @@ static bool measure_all(struct bench *b, measure_progress progress, void *user,
                         struct problem *problem)
 {
     const struct measure_input *in = b->input;
-    double nats = 0, answer_nats = 0, total = (double)in->text_count, done = 0;
+    /* No prompt stands before the text: nothing of it would be compressed. */
+    const uint32_t text_count = b->attended.compresses ? 0 : in->text_count;
+    double nats = 0, answer_nats = 0, total = (double)text_count, done = 0;
     for (uint32_t i = 0; i < in->questions.count; i++)
         total += in->questions.rows[i].count;
     uint32_t unit = 0;
@@ -180,8 +218,8 @@ static bool measure_all(struct bench *b, measure_progress progress, void *user,
         if (progress)
             progress(user, done / total);
     }
-    for (uint32_t first = 0; first + 1 < in->text_count; first += in->piece) {
-        const uint32_t left = in->text_count - first, count = left < in->piece ? left : in->piece;
+    for (uint32_t first = 0; first + 1 < text_count; first += in->piece) {
+        const uint32_t left = text_count - first, count = left < in->piece ? left : in->piece;
         const double before = nats;
         if (!predict_piece(b, in->text + first, count, &nats, problem))
             return false;
@@ -222,6 +260,9 @@ bool measure(struct engine *engine, const ratp_policy *policy, const struct meas
     bool good = b.logits || problem_set(problem, "out of memory for the logits of %u tokens",
                                         b.longest);
     good = good && attended_open(engine, policy, &b.attended, problem);
+    if (good && b.attended.compresses && input->questions.count == 0)
+        good = problem_set(problem, "snapkv compresses prompts, and a text has none: it is measured "
+                           "by questions alone, so give --questions");
     good = good && plugin_check(ratp, ratp->cache_create(engine->device, &params, &b.cache),
                                 engine->device, "the cache", problem);
     good = good && measure_all(&b, progress, user, problem);

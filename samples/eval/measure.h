@@ -4,9 +4,9 @@
  * Variants that choose by the query treat prompts apart, so it matters what is one.
  * All of the text is decoded: each token attends what it would if it came alone. Of a
  * row of questions `text` is a prompt, and questions and answers are decoded. Where a
- * head compresses its prompt, each question has a sequence of its own: all that
- * stands before the answer is the prompt, whose end, the question, chooses what is
- * kept, and the answer is decoded. */
+ * head compresses its prompt, all that stands before an answer is the prompt, whose
+ * end, the question, chooses what is kept, and the answer alone is decoded; a text,
+ * in which nothing would be compressed, is passed over. */
 #ifndef EVAL_MEASURE_H
 #define EVAL_MEASURE_H
 

@@ -17,8 +17,9 @@ static const char examples[] =
     "layers take turns; dense+d16: half of a layer's heads each.\n"
     "\nWhat is a prompt, for variants that treat prompts apart: of a row of questions its\n"
     "text is one, in which quest is dense, and questions and answers are decoded. snapkv\n"
-    "compresses prompts: there each question ends a prompt of its own, and chooses what\n"
-    "is kept; the answer is decoded. The text to predict is decoded, all of it.\n"
+    "compresses prompts: there all before an answer is the prompt, whose end, the\n"
+    "question, chooses what is kept, and the answer is decoded. The text to predict is\n"
+    "decoded, all of it; for snapkv, to which it would be dense, it is passed over.\n"
     "keys a layer: those that the cache holds; of quest and moba, those that a token\n"
     "attends.\n";
 

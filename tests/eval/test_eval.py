@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -208,6 +209,9 @@ class Evaluator(unittest.TestCase):
         self.refused("are for one model", self.models, "--variants", "dense")
         self.refused("--rows is for a folder", self.model, "--rows", "x")
         self.refused('"d0x" is not a variant', self.model, "--variants", "d0x")
+        shutil.copytree(self.model, self.path("alone/random"))
+        self.refused("is measured by questions alone", self.path("alone/random"), "--variants",
+                     "snapkv64", "--text", os.path.join(self.models, "held-out.txt"))
         self.refused("cannot be shared by 3", self.model, "--variants", "dense+d4+d8")
         self.refused("is not followed by one variant", self.models, "--rows",
                      self.write("bad.txt", "random\n"))

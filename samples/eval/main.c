@@ -16,7 +16,8 @@
 #define CHUNK 512
 
 static const char default_variants[] = "dense,d2,d4,d8,d16,d32,d64,d16w64s4,d64w64s4,"
-                                       "dense/d16,dense/d16w64s4,streamw64s4,streamw256s4";
+                                       "dense/d16,dense/d16w64s4,dense+d16,streamw64s4,"
+                                       "streamw256s4,quest256,quest64,moba16k4";
 
 struct program {
     struct eval_options options;

@@ -32,7 +32,7 @@ bool eval_options_parse(int argc, char **argv, struct eval_options *out, bool *d
         {"FOLDER", OPTION_TEXT, NULL, &out->folder, 0, 0,
          "a model, or models with a file rows.txt"},
         {"--variants", OPTION_TEXT, "NAMES", &out->variants, 0, 0,
-         "of a model, with commas between (dense to d64, windows, hybrids, streaming)"},
+         "of a model, with commas between (dense to d64, windows, hybrids, quest, moba)"},
         {"--policy", OPTION_TEXT, "FILE", &out->policy, 0, 0,
          "of a model: one more row, from JSON"},
         {"--rows", OPTION_TEXT, "FILE", &out->rows, 0, 0,

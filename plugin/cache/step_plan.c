@@ -76,8 +76,9 @@ static void add_selection(const struct step_part *part, uint32_t slab, struct gp
     const struct summary *summary = summary_for(store, variant);
     view->summaries = part->seq->layout->summaries;
     view->summary_head = store->summary_bytes;
-    if (!summary)
-        return;
+    uint32_t last = part->seq->length + part->rows - 1;
+    if (!summary || last / variant->block < variant->choose)
+        return; /* nothing to choose: all is attended, in reads that heads share */
     view->select = summary->select;
     view->block = variant->block;
     view->choose = variant->choose;

@@ -3,15 +3,19 @@
 
 #include <stdio.h>
 
-enum { MEMORY, PREFILL, DECODE, MERGE, MOVE, RESTORE };
+enum { MEMORY, QUANTIZE, PREFILL, DECODE, MERGE, MOVE, RESTORE, SUMMARISE, SCORE, CHOOSE };
 
 static const char *const names[KERNEL_COUNT] = {
     [MEMORY] = "memory",
+    [QUANTIZE] = "8-bit blocks",
     [PREFILL] = "prefill attention",
     [DECODE] = "decode attention",
     [MERGE] = "merge",
     [MOVE] = "move",
     [RESTORE] = "restore",
+    [SUMMARISE] = "block summaries",
+    [SCORE] = "block scores",
+    [CHOOSE] = "block choice",
 };
 
 /* Kernels choose by the shape too; this one is the released models'. */
@@ -38,6 +42,7 @@ void kernels_describe(struct kernel_backend *k)
     snprintf(t[DECODE].form, sizeof t[DECODE].form, "%s, float32, %u lanes of subgroups of %u",
              decode.name, decode.lanes, caps->subgroup_size);
     snprintf(t[DECODE].reason, sizeof t[DECODE].reason, "%s", decode.reason);
+    t[SCORE] = t[DECODE]; /* their rows are shared in the same way */
 }
 
 bool kernels_form(struct backend *b, uint32_t index, struct ratp_kernel_form *out)

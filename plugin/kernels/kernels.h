@@ -9,7 +9,7 @@ struct kernel_text {
     char form[160], reason[200];
 };
 
-enum { KERNEL_COUNT = 6 };
+enum { KERNEL_COUNT = 10 };
 
 struct kernel_backend {
     struct backend base;

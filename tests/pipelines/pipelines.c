@@ -30,7 +30,8 @@ static bool good(ratp_status status, const void *object, const char *what)
     return CHECK(status == RATP_OK);
 }
 
-/* A prompt and a decoded token in one step, every layer recorded, then dropped. */
+/* Many tokens and one in a step, every layer recorded, then dropped. The many are decoded
+ * ones as often as a prompt: variants that choose by the query do so for these. */
 static void record_step(ratp_cache *cache, bool memory, ratp_dtype dtype, uint32_t layers)
 {
     ratp_seq *seqs[2] = {NULL, NULL};
@@ -44,8 +45,9 @@ static void record_step(ratp_cache *cache, bool memory, ratp_dtype dtype, uint32
     if (!good(ratp->seq_create(cache, &seqs[0]), cache, "seq_create") ||
         !good(ratp->seq_create(cache, &seqs[1]), cache, "seq_create"))
         return;
-    const struct ratp_step_params params = {
-        .struct_size = sizeof params, .count = 2, .seqs = seqs, .n_tokens = tokens};
+    const ratp_part_kind kinds[2] = {memory ? RATP_PART_PROMPT : RATP_PART_DECODE};
+    const struct ratp_step_params params = {.struct_size = sizeof params, .count = 2,
+                                            .seqs = seqs, .n_tokens = tokens, .kinds = kinds};
     if (good(ratp->step_begin(cache, &params, &step), cache, "step_begin")) {
         for (uint32_t layer = 0; layer < layers; layer++)
             recorded += good(ratp->step_attend(step, layer, &io), step, "step_attend");
@@ -63,7 +65,7 @@ static void record_model(ratp_policy *policy, uint32_t head_size, uint32_t kv_he
         .style = memory ? RATP_ROPE_HALF : RATP_ROPE_INTERLEAVED,
     };
     const struct ratp_geometry geometry = {
-        .struct_size = sizeof geometry, .layers = 3, .query_heads = QUERY_HEADS,
+        .struct_size = sizeof geometry, .layers = 5, .query_heads = QUERY_HEADS,
         .kv_heads = kv_heads, .head_size = head_size, .memory = memory, .max_tokens = 4096,
         .softcap = memory ? 0.0f : 30.0f, .rope = &rope,
     };
@@ -99,11 +101,13 @@ static ratp_policy *make_policy(ratp_instance *instance)
          .window = 40, .sinks = 4},
         {.struct_size = sizeof(struct ratp_variant), .kind = RATP_STREAMING, .window = 32,
          .sinks = 4},
+        {.struct_size = sizeof(struct ratp_variant), .kind = RATP_MOBA, .block = 64, .topk = 2},
+        {.struct_size = sizeof(struct ratp_variant), .kind = RATP_QUEST, .budget = 32},
     };
     ratp_policy *policy = NULL;
     if (!good(ratp->policy_create(instance, &policy), instance, "policy_create"))
         return NULL;
-    for (uint32_t i = 0; i < 2; i++)
+    for (uint32_t i = 0; i < sizeof variants / sizeof *variants; i++)
         good(ratp->policy_set(policy, (struct ratp_range){i + 1, 1}, (struct ratp_range){0, 0},
                               &variants[i]),
              policy, "policy_set");

@@ -23,6 +23,7 @@ struct world_seq {
     uint32_t *ids; /* [token] what each was made from */
     uint32_t policy;    /* index of what its next tokens attend */
     uint32_t *policies; /* [token] what each attended */
+    unsigned char *prompt; /* [token] whether it was of a prompt */
     float *out[MAX_LAYERS]; /* [token][query head][value channel], as the library gave it */
     float *lse[MAX_LAYERS]; /* [token][query head] */
 };
@@ -37,11 +38,12 @@ struct world {
     struct ratp_geometry geometry;
     struct ratp_rope rope;
     struct ratp_variant variants[MAX_POLICIES][MAX_LAYERS][MAX_HEADS]; /* [0]: the cache's */
+    struct ratp_variant prompts[MAX_POLICIES][MAX_LAYERS][MAX_HEADS]; /* of those that have one */
     ratp_policy *policies[MAX_POLICIES];
     struct ratp_cache_params params;
     ratp_dtype io_dtype;
     bool output_gate, buffers;
-    uint32_t max_tokens;
+    uint32_t max_tokens, spare_slots;
     uint32_t next_id, changes;
     struct world_seq seqs[MAX_SEQS];
     uint32_t count;

@@ -15,6 +15,7 @@ static void fork_seq(struct world *w, struct world_seq *from, struct world_seq *
     }
     memcpy(to->ids, from->ids, from->tokens * sizeof *to->ids);
     memcpy(to->policies, from->policies, from->tokens * sizeof *to->policies);
+    memcpy(to->prompt, from->prompt, from->tokens);
     to->policy = from->policy;
     to->tokens = from->tokens;
 }
@@ -43,7 +44,10 @@ static const struct ratp_variant dense = {.struct_size = sizeof dense};
 static const struct ratp_variant *keeps(const struct world *w, uint32_t policy, uint32_t layer,
                                         uint32_t head)
 {
-    return w->params.retention == RATP_RETAIN_NEEDED ? &w->variants[policy][layer][head] : &dense;
+    const struct ratp_variant *v = &w->variants[policy][layer][head];
+    /* Blocks are chosen among all, and two variants may want different tokens. */
+    bool thin = v->kind <= RATP_STREAMING && !v->prompt;
+    return w->params.retention == RATP_RETAIN_NEEDED && thin ? v : &dense;
 }
 
 /* Whether all is still listed that the sequence needs under a policy. */

@@ -87,7 +87,7 @@ static void record_all(ratp_policy *policy)
     static const uint32_t head_sizes[] = {16, 32, 64, 80, 96, 128, 256};
     static const ratp_dtype types[] = {RATP_F32, RATP_F16, RATP_BF16, RATP_Q8_0};
     for (size_t h = 0; h < sizeof head_sizes / sizeof *head_sizes; h++)
-        for (uint32_t kv_heads = 1; kv_heads <= QUERY_HEADS; kv_heads *= 2)
+        for (uint32_t kv_heads = 1; kv_heads <= QUERY_HEADS; kv_heads *= QUERY_HEADS)
             for (int t = 0; t < 3; t++)
                 for (int c = 0; c < (head_sizes[h] % 32 ? 3 : 4); c++)
                     for (int memory = 0; memory < 2; memory++)

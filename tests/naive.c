@@ -1,8 +1,6 @@
 #include "naive.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 static uint32_t value_size_of(const struct naive_layer *layer)
 {
@@ -90,6 +88,15 @@ void naive_memory(const struct naive_layer *layer, uint32_t tokens, const float 
         }
 }
 
+double naive_logit(const struct naive_layer *layer, const double *q, const double *k)
+{
+    double logit = 0;
+    for (uint32_t c = 0; c < layer->head_size; c++)
+        logit += q[c] * k[c];
+    logit *= layer->scale != 0 ? layer->scale : 1 / sqrt(layer->head_size);
+    return layer->softcap > 0 ? layer->softcap * tanh(logit / layer->softcap) : logit;
+}
+
 static void attend_row(const struct naive_layer *layer, const struct naive_span *span,
                        const struct ratp_variant *variant, uint32_t query, uint32_t head,
                        const double *q, const double *k, const double *v, double *out, double *lse,
@@ -97,23 +104,18 @@ static void attend_row(const struct naive_layer *layer, const struct naive_span 
 {
     uint32_t d = layer->head_size, dv = value_size_of(layer), heads = layer->kv_heads;
     uint32_t kv_head = head / (layer->query_heads / heads);
-    double scale = layer->scale != 0 ? layer->scale : 1 / sqrt(d);
     double maximum = -INFINITY, total = 0;
-    const double *mask = span->mask;
-    if (mask)
-        mask += ((size_t)query * layer->query_heads + head) * span->keys;
+    size_t first_pair = ((size_t)query * layer->query_heads + head) * span->keys;
+    const double *mask = span->mask ? span->mask + first_pair : NULL;
+    const unsigned char *set = span->set ? span->set + first_pair : NULL;
     for (uint32_t c = 0; c < dv; c++)
         out[c] = 0;
     *attended = 0;
     for (uint32_t j = 0; j < span->keys; j++) {
-        if (span->causal && !naive_attends(variant, (uint64_t)span->first + query, j))
+        if (set ? !set[j]
+                : span->causal && !naive_attends(variant, (uint64_t)span->first + query, j))
             continue;
-        double logit = 0;
-        for (uint32_t c = 0; c < d; c++)
-            logit += q[c] * k[((size_t)j * heads + kv_head) * d + c];
-        logit *= scale;
-        if (layer->softcap > 0)
-            logit = layer->softcap * tanh(logit / layer->softcap);
+        double logit = naive_logit(layer, q, k + ((size_t)j * heads + kv_head) * d);
         if (mask)
             logit += mask[j];
         if (logit == -INFINITY)
@@ -156,25 +158,4 @@ void naive_attend(const struct naive_layer *layer, const struct naive_span *span
             if (attended)
                 attended[row] = row_attended;
         }
-}
-
-bool naive_sequence(const struct naive_layer *layer, const struct ratp_variant *variants,
-                    uint32_t variant_count, uint32_t tokens, const float *q, const float *k,
-                    const float *v, const float *f, const float *o, double *out, double *lse)
-{
-    uint32_t d = layer->head_size, dv = value_size_of(layer);
-    double *memory_k = malloc((size_t)tokens * layer->kv_heads * d * sizeof *memory_k);
-    double *memory_v = malloc((size_t)tokens * layer->kv_heads * dv * sizeof *memory_v);
-    bool ok = memory_k && memory_v;
-    if (ok) {
-        naive_memory(layer, tokens, k, v, f, NULL, memory_k, memory_v);
-        for (uint32_t row = 0; row < tokens * layer->kv_heads; row++)
-            naive_rotate(layer, row / layer->kv_heads, memory_k + (size_t)row * d);
-        struct naive_span span = {.queries = tokens, .keys = tokens, .causal = true};
-        naive_attend(layer, &span, variants, variant_count, q, memory_k, memory_v, o, out, lse,
-                     NULL);
-    }
-    free(memory_k);
-    free(memory_v);
-    return ok;
 }

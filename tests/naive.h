@@ -36,20 +36,57 @@ struct naive_span {
     bool causal;
     /* [query][query head][key] logits to add, or NULL. */
     const double *mask;
+    /* [query][query head][key]: nonzero where the key is attended, whatever the
+     * variants and `causal` say; or NULL. */
+    const unsigned char *set;
 };
 
+/* Scaled and soft-capped; both rows are rotated. */
+double naive_logit(const struct naive_layer *layer, const double *q, const double *k);
+
 /* q, o, out: [query][query_heads][channels], q un-rotated; keys: rotated
- * [key][kv_heads][channels]. Key/value head h uses variants[h % variant_count].
- * `o`, `lse`, `attended` may be NULL. A query that sees no key gets 0, and
- * -inf as its log-sum-exp. */
+ * [key][kv_heads][channels]. Key/value head h uses variants[h % variant_count],
+ * none of which chooses by the query. `o`, `lse`, `attended` may be NULL. A query
+ * that sees no key gets 0, and -inf as its log-sum-exp. */
 void naive_attend(const struct naive_layer *layer, const struct naive_span *span,
                   const struct ratp_variant *variants, uint32_t variant_count, const float *q,
                   const double *k, const double *v, const float *o, double *out, double *lse,
                   uint32_t *attended);
 
-/* A whole sequence from its beginning, all of the above. False: no memory. */
+/* A sequence from its beginning. */
+struct naive_tokens {
+    uint32_t count;
+    const float *q, *k, *v; /* [count][heads][channels] */
+    const float *f, *o;     /* or NULL */
+    const unsigned char *prompt; /* [count]: nonzero for tokens of a prompt; NULL: none is */
+    /* Lengths at which a prompt ends and snapkv compresses, ascending. The scores are
+     * those of the last `observe` tokens over all before them, whatever prompts attend. */
+    const uint32_t *compress;
+    uint32_t compressions;
+    /* What a compression drops is gone: later ones choose among the tokens that were
+     * kept, which are then each other's neighbours, and later prompts do not see the
+     * others. Otherwise each chooses among all, and prompts attend as if there were none. */
+    bool gone;
+};
+
+/* What comes of it; all but `out` may be NULL. */
+struct naive_answer {
+    double *out;        /* [count][query_heads][value_size] */
+    double *lse;        /* [count][query_heads] */
+    uint32_t *attended; /* [count][query_heads]: how many keys */
+    /* [count][query_heads]: how close the choice of the row's keys was: the distance of
+     * the last chosen score from the first that was not, over the largest score (quest,
+     * moba) or over the last chosen (snapkv). Inf: there was nothing to choose. Scores
+     * that are equal to the last bit keep their order, so of these it is the distance to
+     * the nearest other one. A device that rounds may choose otherwise where this is small. */
+    double *gap;
+    unsigned char *held; /* [kv_heads][count]: nonzero for what snapkv kept, or came later */
+};
+
+/* Key/value head h uses variants[h % variant_count], of any kind; its `prompt` says
+ * what the tokens of prompts attend. False: no memory. */
 bool naive_sequence(const struct naive_layer *layer, const struct ratp_variant *variants,
-                    uint32_t variant_count, uint32_t tokens, const float *q, const float *k,
-                    const float *v, const float *f, const float *o, double *out, double *lse);
+                    uint32_t variant_count, const struct naive_tokens *tokens,
+                    const struct naive_answer *answer);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include <cjson/cJSON.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,6 +82,31 @@ static bool read_attended(const struct safetensors *file, struct golden_layer *l
     return true;
 }
 
+/* kept.b.h, for sequence b and key/value head h. */
+static bool read_kept(const struct safetensors *file, struct golden_layer *layer,
+                      struct problem *problem)
+{
+    const struct st_tensor *first = safetensors_find(file, "kept.0.0");
+    if (!first)
+        return true;
+    size_t rows = (size_t)layer->batch * layer->kv_heads;
+    layer->capacity = (uint32_t)first->count;
+    layer->kept = malloc(rows * layer->capacity * sizeof *layer->kept);
+    if (!layer->kept)
+        return problem_set(problem, "no memory for tensors kept");
+    for (size_t row = 0; row < rows; row++) {
+        char name[64];
+        snprintf(name, sizeof name, "kept.%zu.%zu", row / layer->kv_heads, row % layer->kv_heads);
+        const struct st_tensor *from = safetensors_find(file, name);
+        if (!from || from->count != layer->capacity || from->dtype != ST_I32)
+            return problem_set(problem, "tensor %s: not %u 32-bit integers", name,
+                               layer->capacity);
+        for (uint32_t i = 0; i < layer->capacity; i++)
+            layer->kept[row * layer->capacity + i] = (uint32_t)st_read_int(from, i);
+    }
+    return true;
+}
+
 static uint32_t field(const cJSON *object, const char *name)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
@@ -90,24 +116,35 @@ static uint32_t field(const cJSON *object, const char *name)
 static enum golden_status read_variants(struct golden_layer *layer, const cJSON *list,
                                         struct problem *problem)
 {
-    static const char *const kinds[] = {"dense", "dilated", "streaming"};
+    static const char *const kinds[] = {"dense", "dilated", "streaming", "quest", "moba", "snapkv"};
+    const int32_t count = sizeof kinds / sizeof *kinds;
     const cJSON *item;
     cJSON_ArrayForEach(item, list) {
         const char *kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "kind"));
         int32_t known = -1;
-        for (int32_t i = 0; i < 3 && kind; i++)
+        for (int32_t i = 0; i < count && kind; i++)
             if (strcmp(kind, kinds[i]) == 0)
                 known = i;
         if (known < 0 || layer->variants == GOLDEN_VARIANTS) {
             problem_set(problem, "variant \"%.20s\" is not in this library", kind ? kind : "");
             return GOLDEN_SKIPPED;
         }
-        layer->variant[layer->variants++] =
-            (struct ratp_variant){.struct_size = sizeof(struct ratp_variant),
-                                  .kind = known,
-                                  .dilation = field(item, "dilation"),
-                                  .window = field(item, "window"),
-                                  .sinks = field(item, "sinks")};
+        const char *pool = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "pool"));
+        layer->variant[layer->variants++] = (struct ratp_variant){
+            .struct_size = sizeof(struct ratp_variant),
+            .kind = known,
+            .dilation = field(item, "dilation"),
+            .window = field(item, "window"),
+            .sinks = field(item, "sinks"),
+            .page = field(item, "page"),
+            .budget = field(item, "budget"),
+            .block = field(item, "block"),
+            .topk = field(item, "topk"),
+            .observe = field(item, "observe"),
+            .capacity = field(item, "capacity"),
+            .kernel = field(item, "kernel"),
+            .pool = pool && strcmp(pool, "avg") == 0 ? RATP_POOL_AVG : RATP_POOL_MAX,
+        };
     }
     return layer->variants ? GOLDEN_PASSED : GOLDEN_FAILED;
 }
@@ -183,7 +220,7 @@ static bool read_tensors(struct golden_layer *layer, const struct safetensors *f
               read_tensor(file, layer, "lse", hq, 1, true, &layer->lse, problem) &&
               read_tensor(file, layer, "last_k", hkv, d, false, &layer->last_k, problem) &&
               read_tensor(file, layer, "last_v", hkv, d, false, &layer->last_v, problem) &&
-              read_attended(file, layer, problem);
+              read_attended(file, layer, problem) && read_kept(file, layer, problem);
     if (ok && memory && safetensors_find(file, "f"))
         ok = read_tensor(file, layer, "f", hkv, d, true, &layer->f, problem);
     else if (ok && memory && safetensors_find(file, "g"))
@@ -193,6 +230,14 @@ static bool read_tensors(struct golden_layer *layer, const struct safetensors *f
     if (ok && (!layer->v || !layer->out))
         return problem_set(problem, "it has no tensors v and out");
     return ok;
+}
+
+bool golden_has_prompt(const struct golden_layer *layer)
+{
+    for (uint32_t i = 0; i < layer->variants; i++)
+        if (layer->variant[i].kind == RATP_QUEST || layer->variant[i].kind == RATP_SNAPKV)
+            return true;
+    return false;
 }
 
 enum golden_status golden_load(struct golden_layer *layer, const char *path,
@@ -219,6 +264,7 @@ void golden_free(struct golden_layer *layer)
     free(layer->out);
     free(layer->lse);
     free(layer->attended);
+    free(layer->kept);
     free(layer->last_k);
     free(layer->last_v);
     memset(layer, 0, sizeof *layer);

@@ -26,9 +26,15 @@ struct golden_layer {
     float *lse;            /* [batch][token][query head] */
     uint32_t *attended;    /* likewise */
     float *last_k, *last_v; /* [batch][kv_head][channel] */
+    /* What snapkv kept of the prompt: [batch][kv_head][capacity] positions, ascending. */
+    uint32_t *kept;
+    uint32_t capacity;
 };
 
 enum golden_status { GOLDEN_PASSED, GOLDEN_FAILED, GOLDEN_SKIPPED };
+
+/* Whether decoded tokens attend otherwise than those of the prompt. */
+bool golden_has_prompt(const struct golden_layer *layer);
 
 /* GOLDEN_SKIPPED for a variant that ratplus.h does not have. Frees nothing of
  * an earlier layer; golden_free also after a failure. */

@@ -165,7 +165,8 @@ static void help(const struct option *options, size_t count)
            "decode steps, in chunks, and token by token; with everything kept and with only\n"
            "what is needed; with caches of float32, float16, bfloat16 and q8_0. The columns are the\n"
            "worst relative errors |out - golden| / |golden|; the bounds are 2e-5, 1e-3 and\n"
-           "8e-3 by the cache's type, and 2e-5 for the memory state.\n\n"
+           "8e-3 by the cache's type, and 2e-5 for the memory state. Rows whose keys were chosen\n"
+           "by a smaller margin than the bound are left out: rounding may choose others.\n\n"
            "Usage: ratplus-golden FOLDER [options]\n\n");
     arguments_help(options, count);
     printf("\nExamples:\n"

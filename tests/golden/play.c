@@ -1,5 +1,7 @@
 #include "play.h"
 
+#include "oracle.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +25,7 @@ struct run {
     uint32_t *counts, *positions;
     float *pack[7]; /* a step's q, k, v, f, o, out, lse */
     float *out, *lse; /* [batch][token][head]... of the whole run */
+    const double *gaps; /* [batch][token][head]; see golden_gaps */
     struct problem *problem;
 };
 
@@ -201,10 +204,46 @@ static void copy_rows(const struct golden_layer *layer, uint32_t token, uint32_t
     }
 }
 
-static bool attends(const struct ratp_variant *v, uint32_t t, uint32_t j)
+/* How many of the positions the token t attends, itself counted. 0: what is held does not
+ * tell. */
+static uint32_t attended_of(const struct run *r, const struct ratp_variant *v, uint32_t t,
+                            const uint32_t *positions, uint64_t held)
 {
-    return v->kind == RATP_DENSE || t - j <= v->window || j < v->sinks ||
-           (v->kind == RATP_DILATED && (j + 1) % v->dilation == 0);
+    uint32_t seen = 1;
+    bool decoded = t >= r->layer->prefill;
+    if (v->kind == RATP_MOBA || (v->kind == RATP_QUEST && decoded))
+        return 0;
+    /* Under retention `full` all is held. The prompt may be compressed when it ends, or
+     * when the first token after it comes. */
+    if (v->kind == RATP_SNAPKV && decoded)
+        return r->manner.retention == RATP_RETAIN_NEEDED && t > r->layer->prefill
+                   ? (uint32_t)held + 1
+                   : 0;
+    bool dense = v->kind == RATP_DENSE || v->kind == RATP_QUEST || v->kind == RATP_SNAPKV;
+    for (uint64_t i = 0; i < held; i++) {
+        uint32_t j = positions[i];
+        seen += dense || t - j <= v->window || j < v->sinks ||
+                (v->kind == RATP_DILATED && (j + 1) % v->dilation == 0);
+    }
+    return seen;
+}
+
+/* What snapkv kept of the prompt is what the golden file says. */
+static enum golden_status check_kept(struct run *r, uint32_t t, uint32_t b, uint32_t h,
+                                     const uint32_t *positions, uint64_t held)
+{
+    const struct golden_layer *layer = r->layer;
+    if (!layer->kept || r->manner.retention != RATP_RETAIN_NEEDED || t <= layer->prefill)
+        return GOLDEN_PASSED;
+    if (r->manner.cache != RATP_F32)
+        return GOLDEN_PASSED; /* rounding may keep others */
+    const uint32_t *kept = layer->kept + ((size_t)b * layer->kv_heads + h) * layer->capacity;
+    if (held >= layer->capacity && !memcmp(positions, kept, layer->capacity * sizeof *kept))
+        return GOLDEN_PASSED;
+    char name[80];
+    problem_set(r->problem, "%s: token %u, sequence %u, head %u: other tokens were kept",
+                manner_name(&r->manner, name, sizeof name), t, b, h);
+    return GOLDEN_FAILED;
 }
 
 /* The next token, t, attends so many of the tokens that the cache holds, and itself. */
@@ -219,11 +258,14 @@ static enum golden_status check_attended(struct run *r, uint32_t t, uint32_t *po
                                                                layer->tokens, &held);
             if (status)
                 return refused(r, "seq_positions", r->seqs[b], status);
-            uint32_t seen = 1, wanted = layer->attended[((size_t)b * layer->tokens + t) *
-                                                            layer->query_heads + h * group];
-            for (uint64_t i = 0; i < held && i < layer->tokens; i++)
-                seen += attends(&layer->variant[h % layer->variants], t, positions[i]);
-            if (seen == wanted)
+            enum golden_status kept = check_kept(r, t, b, h, positions, held);
+            if (kept != GOLDEN_PASSED)
+                return kept;
+            const struct ratp_variant *variant = &layer->variant[h % layer->variants];
+            uint32_t seen = attended_of(r, variant, t, positions, held);
+            uint32_t wanted = layer->attended[((size_t)b * layer->tokens + t) *
+                                                  layer->query_heads + h * group];
+            if (seen == wanted || seen == 0)
                 continue;
             char name[80];
             problem_set(r->problem, "%s: token %u attends %u tokens, not %u",
@@ -233,6 +275,20 @@ static enum golden_status check_attended(struct run *r, uint32_t t, uint32_t *po
     return GOLDEN_PASSED;
 }
 
+/* How many tokens from t on are fed together. */
+static uint32_t next_tokens(const struct run *r, uint32_t t)
+{
+    const struct golden_layer *layer = r->layer;
+    uint32_t end = golden_has_prompt(layer) && !r->manner.state ? layer->prefill : layer->tokens;
+    uint32_t tokens = r->manner.chunk ? r->manner.chunk : t ? 1 : layer->prefill;
+    if (t >= end)
+        return 1;
+    /* A prompt's last token would be taken for a decoded one if it came alone. */
+    if (tokens > end - t || (end < layer->tokens && tokens + 1 == end - t))
+        tokens = end - t;
+    return tokens;
+}
+
 static enum golden_status feed(struct run *r)
 {
     const struct golden_layer *layer = r->layer;
@@ -240,9 +296,7 @@ static enum golden_status feed(struct run *r)
     size_t k_row = (size_t)layer->kv_heads * layer->head_size;
     uint32_t tokens;
     for (uint32_t t = 0; t < layer->tokens; t += tokens) {
-        tokens = r->manner.chunk ? r->manner.chunk : t ? 1 : layer->prefill;
-        if (tokens > layer->tokens - t)
-            tokens = layer->tokens - t;
+        tokens = next_tokens(r, t);
         copy_rows(layer, t, tokens, q_row, layer->q, r->pack[0], true);
         copy_rows(layer, t, tokens, k_row, layer->k, r->pack[1], true);
         copy_rows(layer, t, tokens, k_row, layer->v, r->pack[2], true);
@@ -260,22 +314,26 @@ static enum golden_status feed(struct run *r)
     return GOLDEN_PASSED;
 }
 
-/* |got - wanted| / |wanted| over the tokens of one sequence and head; the worst of all. */
-static double worst_error(const struct golden_layer *layer, uint32_t channels, const float *got,
+/* |got - wanted| / |wanted| over the tokens of one sequence and head; the worst of all.
+ * Without the rows whose keys were chosen by less than `bound`: the cache's rounding may
+ * choose others. */
+static double worst_error(const struct run *r, uint32_t channels, double bound, const float *got,
                           const float *wanted)
 {
+    const struct golden_layer *layer = r->layer;
     double worst = 0;
     for (uint32_t b = 0; b < layer->batch; b++)
         for (uint32_t h = 0; h < layer->query_heads; h++) {
             double difference = 0, size = 0;
-            for (uint32_t t = 0; t < layer->tokens; t++)
-                for (uint32_t c = 0; c < channels; c++) {
-                    size_t n = ((size_t)b * layer->tokens + t) * layer->query_heads + h;
+            for (uint32_t t = 0; t < layer->tokens; t++) {
+                size_t n = ((size_t)b * layer->tokens + t) * layer->query_heads + h;
+                for (uint32_t c = 0; c < channels && r->gaps[n] > bound; c++) {
                     double x = (double)got[n * channels + c];
                     double y = (double)wanted[n * channels + c];
                     difference += (x - y) * (x - y);
                     size += y * y;
                 }
+            }
             double error = sqrt(difference / size);
             worst = error <= worst ? worst : error; /* NaN is worse than anything */
         }
@@ -317,13 +375,15 @@ static enum golden_status read_state(struct run *r, double *error)
 }
 
 static enum golden_status play_once(const struct golden_device *device,
-                                    const struct golden_layer *layer, struct manner manner,
-                                    struct golden_errors *errors, struct problem *problem)
+                                    const struct golden_layer *layer, const double *gaps,
+                                    struct manner manner, struct golden_errors *errors,
+                                    struct problem *problem)
 {
     static const double bounds[] = {0, 2e-5, 1e-3, 8e-3, 1e-2};
     double bound = bounds[manner.cache], *out = &errors->out[manner.cache];
     double *lse = &errors->lse[manner.cache];
-    struct run r = {.device = device, .layer = layer, .manner = manner, .problem = problem};
+    struct run r = {.device = device, .layer = layer, .manner = manner, .gaps = gaps,
+                    .problem = problem};
     enum golden_status status = start(&r);
     if (status == GOLDEN_PASSED)
         status = feed(&r);
@@ -332,12 +392,12 @@ static enum golden_status play_once(const struct golden_device *device,
         if (status == GOLDEN_PASSED && !(errors->state <= bound))
             status = wrong(&r, "last_k and last_v", errors->state, bound);
     } else if (status == GOLDEN_PASSED) {
-        double error = worst_error(layer, layer->head_size, r.out, layer->out);
+        double error = worst_error(&r, layer->head_size, bound, r.out, layer->out);
         *out = error <= *out ? *out : error;
         if (!(error <= bound))
             status = wrong(&r, "out", error, bound);
         if (layer->lse) {
-            error = worst_error(layer, 1, r.lse, layer->lse);
+            error = worst_error(&r, 1, bound, r.lse, layer->lse);
             *lse = error <= *lse ? *lse : error;
             if (status == GOLDEN_PASSED && !(error <= bound))
                 status = wrong(&r, "lse", error, bound);
@@ -348,31 +408,48 @@ static enum golden_status play_once(const struct golden_device *device,
     return status;
 }
 
-enum golden_status golden_play(const struct golden_device *device, const struct golden_layer *layer,
-                               struct golden_errors *errors, struct problem *problem)
+static enum golden_status play_all(const struct golden_device *device,
+                                   const struct golden_layer *layer, const double *gaps,
+                                   struct golden_errors *errors, struct problem *problem)
 {
     const uint32_t chunks[] = {0, layer->tokens, 33, 7, 1};
-    memset(errors, 0, sizeof *errors);
-    errors->state = -1;
-    for (ratp_dtype type = 0; type <= RATP_Q8_0; type++)
-        errors->lse[type] = layer->lse ? 0 : -1;
     const ratp_dtype last = layer->head_size % 32 ? RATP_BF16 : RATP_Q8_0;
-    if (last < RATP_Q8_0)
-        errors->out[RATP_Q8_0] = -1;
     for (ratp_dtype cache = RATP_F32; cache <= last; cache++)
         for (uint32_t retention = RATP_RETAIN_FULL; retention <= RATP_RETAIN_NEEDED; retention++)
             for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
                 if (cache != RATP_F32 && i > 0)
                     break;
+                if (chunks[i] == 1 && golden_has_prompt(layer))
+                    break; /* single tokens are decoded */
                 struct manner manner = {
                     .cache = cache, .retention = (ratp_retention)retention, .chunk = chunks[i]};
-                enum golden_status status = play_once(device, layer, manner, errors, problem);
+                enum golden_status status =
+                    play_once(device, layer, gaps, manner, errors, problem);
                 if (status != GOLDEN_PASSED)
                     return status;
             }
     struct manner state = {.cache = RATP_F32, .retention = RATP_RETAIN_NEEDED, .state = true,
                            .chunk = layer->tokens};
     if (layer->f && layer->last_k && layer->last_v)
-        return play_once(device, layer, state, errors, problem);
+        return play_once(device, layer, gaps, state, errors, problem);
     return GOLDEN_PASSED;
+}
+
+enum golden_status golden_play(const struct golden_device *device, const struct golden_layer *layer,
+                               struct golden_errors *errors, struct problem *problem)
+{
+    memset(errors, 0, sizeof *errors);
+    errors->state = -1;
+    for (ratp_dtype type = 0; type <= RATP_Q8_0; type++)
+        errors->lse[type] = layer->lse ? 0 : -1;
+    if (layer->head_size % 32)
+        errors->out[RATP_Q8_0] = -1;
+    double *gaps = golden_gaps(layer);
+    if (!gaps) {
+        problem_set(problem, "no memory for the naive program");
+        return GOLDEN_FAILED;
+    }
+    enum golden_status status = play_all(device, layer, gaps, errors, problem);
+    free(gaps);
+    return status;
 }

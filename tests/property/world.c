@@ -419,6 +419,10 @@ static void check_layer(struct world *w, const struct world_seq *s, uint32_t lay
     float *in[TENSOR_COUNT];
     for (int t = 0; t < TENSOR_COUNT; t++)
         in[t] = make_rows(w, s, layer, t);
+    const struct naive_tokens tokens = {
+        .count = s->tokens, .q = in[TENSOR_Q], .k = in[TENSOR_K], .v = in[TENSOR_V],
+        .f = g->memory ? in[TENSOR_F] : NULL, .o = w->output_gate ? in[TENSOR_O] : NULL,
+    };
     size_t rows = (size_t)s->tokens * g->query_heads, values = rows * g->value_size;
     double *out = malloc(values * sizeof *out), *lse = malloc(rows * sizeof *lse);
     double *one_out = malloc(values * sizeof *out), *one_lse = malloc(rows * sizeof *lse);
@@ -428,9 +432,8 @@ static void check_layer(struct world *w, const struct world_seq *s, uint32_t lay
         for (uint32_t t = 0; t < s->tokens; t++)
             used |= s->policies[t] == p;
         if (used)
-            CHECK(naive_sequence(&naive, w->variants[p][layer], g->kv_heads, s->tokens, in[TENSOR_Q],
-                                 in[TENSOR_K], in[TENSOR_V], g->memory ? in[TENSOR_F] : NULL,
-                                 w->output_gate ? in[TENSOR_O] : NULL, one_out, one_lse));
+            CHECK(naive_sequence(&naive, w->variants[p][layer], g->kv_heads, &tokens,
+                                 &(struct naive_answer){.out = one_out, .lse = one_lse}));
         for (uint32_t t = 0; t < s->tokens; t++)
             if (s->policies[t] == p) {
                 memcpy(out + t * row_values, one_out + t * row_values, row_values * sizeof *out);

@@ -43,6 +43,23 @@ uint64_t snapshot_slab_bytes(const ratp_cache *cache, const struct snapshot_stor
     return ((uint64_t)s->kept + s->ring) * (cache->shape.k_slot + cache->shape.v_slot);
 }
 
+uint64_t snapshot_queries_bytes(const ratp_cache *cache, const struct snapshot_store *s,
+                                const struct snapshot_queries *q)
+{
+    uint64_t slab = (uint64_t)q->queries * q->group * cache->shape.head_size * sizeof(float);
+    if (s->from)
+        slab += s->store->keep.capacity * sizeof(uint32_t);
+    return sizeof(uint32_t) + s->store->slabs * slab;
+}
+
+bool snapshot_has_queries(const struct layout *layout, uint32_t length)
+{
+    for (uint32_t s = 0; s < layout->store_count && length; s++)
+        if (store_compresses(&layout->stores[s]))
+            return true;
+    return false;
+}
+
 uint64_t snapshot_place(const ratp_cache *cache, const struct layout *layout, uint32_t length,
                         uint64_t at, struct snapshot_store *stores)
 {
@@ -51,6 +68,8 @@ uint64_t snapshot_place(const ratp_cache *cache, const struct layout *layout, ui
         s->store = &layout->stores[i];
         s->length = length;
         s->kept = (uint32_t)store_kept(s->store, length);
+        if (store_compresses(s->store))
+            s->kept -= s->from;
         s->ring = not_fixed(s->store, length) - not_fixed(s->store, s->from);
         s->at = at;
         at += s->store->slabs * snapshot_slab_bytes(cache, s);

@@ -49,6 +49,16 @@ struct snapshot_store {
 /* Fills in all but `from`, for rows that begin at byte `at`; returns their end. */
 uint64_t snapshot_place(const ratp_cache *cache, const struct layout *layout, uint32_t length,
                         uint64_t at, struct snapshot_store *stores);
+/* What snapkv's heads know beside their rows: one of its stores. */
+struct snapshot_queries {
+    uint32_t queries; /* of the last tokens */
+    uint32_t group;   /* query heads of a key/value head when it was saved */
+};
+/* Bytes of it, the number of queries included. */
+uint64_t snapshot_queries_bytes(const ratp_cache *cache, const struct snapshot_store *s,
+                                const struct snapshot_queries *q);
+/* Whether a snapshot of the layout has any. */
+bool snapshot_has_queries(const struct layout *layout, uint32_t length);
 /* Bytes of one slab's rows. */
 uint64_t snapshot_slab_bytes(const ratp_cache *cache, const struct snapshot_store *s);
 

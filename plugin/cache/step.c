@@ -32,7 +32,8 @@ static ratp_status reserve(ratp_cache *cache, struct step_part *part, uint32_t i
     struct part_store *change = &part->stores[index];
     uint32_t slots = cache->shape.page_slots;
     uint32_t length = part->seq->length, total = length + part->rows;
-    uint64_t kept = store_kept(store, length), keep = store_kept(store, total);
+    uint64_t kept = store_kept(store, length) - held->dropped;
+    uint64_t keep = store_kept(store, total) - held->dropped;
     uint32_t pages = pages_for(cache, keep);
     change->kept_before = held->kept.count;
     change->ring_before = held->ring.count;
@@ -86,6 +87,8 @@ static void free_step(ratp_step *step)
         cache->step = NULL;
         atomic_fetch_sub(&cache->object.children, 1);
     }
+    for (uint32_t i = 0; i < step->count; i++)
+        free(step->parts[i].before);
     free(step->parts);
     free(step->part_stores);
     free(step->classes);
@@ -117,6 +120,10 @@ static void release(ratp_step *step)
             page_list_cut(pool, &part->seq->stores[s].kept, part->stores[s].kept_before);
             restore_original(pool, &part->seq->stores[s].kept, &part->stores[s]);
             page_list_cut(pool, &part->seq->stores[s].ring, part->stores[s].ring_before);
+        }
+        if (part->before) {
+            compress_swap(part->seq, part->before);
+            stores_drop(step->cache, part->seq->layout, part->before);
         }
     }
 }
@@ -151,6 +158,25 @@ static ratp_status add_part(ratp_step *step, uint32_t i, const struct ratp_step_
     seq->step = step;
     step->rows += rows;
     return RATP_OK;
+}
+
+/* Compresses the past of decoded tokens where that is due. The pages that hold it are
+ * kept until the step is over. */
+static ratp_status compress_part(struct step_part *part, struct error *err)
+{
+    ratp_seq *seq = part->seq;
+    if (part->prompt || !compress_due(seq, &part->waits))
+        return RATP_OK;
+    struct seq_store *other = calloc(seq->layout->store_count, sizeof *other);
+    if (!other)
+        return fail(err, RATP_OUT_OF_MEMORY, "no host memory to compress %u stores",
+                    seq->layout->store_count);
+    ratp_status status = compress_run(seq, other, err);
+    if (status)
+        free(other);
+    else
+        part->before = other;
+    return status;
 }
 
 /* Room for what the step changes in every store. */
@@ -243,6 +269,8 @@ ratp_status step_open(ratp_cache *cache, const struct ratp_step_params *params, 
         status = add_part(step, i, params, err);
     if (!status)
         status = add_stores(step, err);
+    for (uint32_t i = 0; i < count && !status; i++)
+        status = compress_part(&step->parts[i], err);
     for (uint32_t i = 0; i < count && !status; i++)
         for (uint32_t s = 0; s < step->parts[i].seq->layout->store_count && !status; s++)
             status = reserve(cache, &step->parts[i], s, err);
@@ -372,6 +400,8 @@ static ratp_status run_heads(ratp_step *step, uint32_t slab, uint32_t heads,
         status = b->ops->move(b, step->stream, &memory, err);
     if (!status)
         status = b->ops->memory(b, step->stream, &memory, err);
+    if (!status && cls->observers.count)
+        status = b->ops->observe(b, step->stream, &attend, err);
     if (!status && cls->summaries.count)
         status = b->ops->summarise(b, step->stream, &memory, err);
     if (!status && cls->choosers.count)
@@ -493,11 +523,13 @@ ratp_status step_finish(ratp_step *step, struct error *err)
         }
     }
     for (uint32_t i = 0; i < step->count; i++) {
-        ratp_seq *seq = step->parts[i].seq;
+        struct step_part *part = &step->parts[i];
+        ratp_seq *seq = part->seq;
         for (uint32_t s = 0; s < seq->layout->store_count; s++) {
-            struct part_store *change = &step->parts[i].stores[s];
+            struct part_store *change = &part->stores[s];
             struct pool *pool = seq->layout->stores[s].pool;
             seq->stores[s].ring_from = ring_from(step, i, s);
+            observe_commit(&seq->layout->stores[s], &seq->stores[s], part->rows);
             if (change->original)
                 page_release(pool, change->original);
             if (!change->renewed)
@@ -505,7 +537,13 @@ ratp_status step_finish(ratp_step *step, struct error *err)
             page_list_cut(pool, &seq->stores[s].ring, 0);
             seq->stores[s].ring = change->fresh;
         }
-        seq->length += step->parts[i].rows;
+        if (part->before)
+            stores_drop(cache, seq->layout, part->before);
+        if (part->prompt && seq->when == COMPRESS_AFTER_PROMPT)
+            seq->when = COMPRESS_AT_DECODE;
+        else if (!part->prompt && seq->when == COMPRESS_AT_DECODE && !part->waits)
+            seq->when = COMPRESS_WHEN_ASKED;
+        seq->length += part->rows;
         seq->state_copy ^= 1;
     }
     free_step(step);
@@ -521,6 +559,7 @@ void step_cancel(ratp_step *step)
             struct seq_store *held = &step->parts[i].seq->stores[s];
             const struct store *store = &step->parts[i].seq->layout->stores[s];
             uint64_t total = (uint64_t)step->parts[i].seq->length + step->parts[i].rows;
+            observe_abort(store, held, step->parts[i].rows);
             if (!store->everything && !step->parts[i].stores[s].renewed &&
                 total > held->ring_from + store->ring_slots)
                 held->ring_from = (uint32_t)(total - store->ring_slots);

@@ -150,8 +150,14 @@ static ratp_status check_retained(const struct change *change, struct error *err
             if (!wants(to, seq->length, p) || find(change, slab, p, &place))
                 continue;
             char from_name[64], to_name[64];
+            const struct variant *decode = &change->to->choice[slab].decode;
             variant_name(&seq->layout->stores[from].keep, from_name, sizeof from_name);
-            variant_name(&change->to->choice[slab].decode, to_name, sizeof to_name);
+            variant_name(decode, to_name, sizeof to_name);
+            if (seq->stores[from].dropped && variant_equal(decode, &seq->layout->stores[from].keep))
+                return fail(err, RATP_NOT_RETAINED,
+                            "policy: layer %u was compressed as %s, which heads are to join that "
+                            "were something else; give those another capacity",
+                            slab / seq->cache->shape.kv_heads, from_name);
             return fail(err, RATP_NOT_RETAINED,
                         "policy: layer %u is to attend %s, but holds %s of %u tokens: token %u is "
                         "missing; %s",

@@ -43,23 +43,6 @@ uint64_t snapshot_slab_bytes(const ratp_cache *cache, const struct snapshot_stor
     return ((uint64_t)s->kept + s->ring) * (cache->shape.k_slot + cache->shape.v_slot);
 }
 
-uint64_t snapshot_queries_bytes(const ratp_cache *cache, const struct snapshot_store *s,
-                                const struct snapshot_queries *q)
-{
-    uint64_t slab = (uint64_t)q->queries * q->group * cache->shape.head_size * sizeof(float);
-    if (s->from)
-        slab += s->store->keep.capacity * sizeof(uint32_t);
-    return sizeof(uint32_t) + s->store->slabs * slab;
-}
-
-bool snapshot_has_queries(const struct layout *layout, uint32_t length)
-{
-    for (uint32_t s = 0; s < layout->store_count && length; s++)
-        if (store_compresses(&layout->stores[s]))
-            return true;
-    return false;
-}
-
 uint64_t snapshot_place(const ratp_cache *cache, const struct layout *layout, uint32_t length,
                         uint64_t at, struct snapshot_store *stores)
 {
@@ -96,6 +79,17 @@ void snapshot_rows(const ratp_cache *cache, const struct snapshot_store *s, bool
                       ? store_kept_slot(store, position)
                       : s->kept + not_fixed(store, position) - not_fixed(store, s->from);
     }
+}
+
+ratp_status snapshot_need(uint64_t at, uint64_t end, uint64_t bytes, const char *what,
+                          struct error *err)
+{
+    if (bytes <= end - at)
+        return RATP_OK;
+    return fail(err, RATP_PARSE_ERROR,
+                "byte %llu: %llu bytes of %s are to follow, and %llu are left",
+                (unsigned long long)at, (unsigned long long)bytes, what,
+                (unsigned long long)(end - at));
 }
 
 uint64_t snapshot_image_bytes(const struct layout *layout, const struct seq_store *stores)

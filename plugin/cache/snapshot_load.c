@@ -51,16 +51,10 @@ static ratp_status check_sum(const struct loading *load, struct error *err)
     return RATP_OK;
 }
 
-/* RATP_PARSE_ERROR when fewer bytes than `bytes` are left. */
 static ratp_status need(const struct loading *load, uint64_t bytes, const char *what,
                         struct error *err)
 {
-    if (bytes <= load->end - load->at)
-        return RATP_OK;
-    return fail(err, RATP_PARSE_ERROR,
-                "byte %llu: %llu bytes of %s are to follow, and %llu are left",
-                (unsigned long long)load->at, (unsigned long long)bytes, what,
-                (unsigned long long)(load->end - load->at));
+    return snapshot_need(load->at, load->end, bytes, what, err);
 }
 
 static uint32_t next_u32(struct loading *load)
@@ -230,77 +224,6 @@ static ratp_status check_store(const struct loading *load, uint32_t index, uint3
     return RATP_OK;
 }
 
-/* The positions that a compressed store has for one slab. */
-static ratp_status check_positions(struct loading *load, const struct snapshot_store *s,
-                                   struct error *err)
-{
-    uint32_t capacity = s->store->keep.capacity, observe = s->store->keep.observe, least = 0;
-    for (uint32_t i = 0; i < capacity; i++) {
-        unsigned long long at = load->at;
-        uint32_t position = next_u32(load), slot = s->from + i;
-        /* Those that observed are the last of them all. */
-        if (position > slot || position < least || (i >= capacity - observe && position != slot))
-            return fail(err, RATP_PARSE_ERROR,
-                        "byte %llu: kept token %u is %u, it must be %u to %u", at, i, position,
-                        i >= capacity - observe ? slot : least, slot);
-        least = position + 1;
-    }
-    return RATP_OK;
-}
-
-static ratp_status check_queries(struct loading *load, uint32_t index, uint32_t group,
-                                 struct error *err)
-{
-    const struct snapshot_store *s = &load->stores[index];
-    unsigned long long at = load->at;
-    ratp_status status = need(load, sizeof(uint32_t), "queries", err);
-    if (status)
-        return status;
-    const struct snapshot_queries queries = {next_u32(load), group};
-    if (queries.queries > 2 * s->store->keep.observe || queries.queries > load->length)
-        return fail(err, RATP_PARSE_ERROR,
-                    "byte %llu: store %u has %u queries of %u tokens, it may have %u", at, index,
-                    queries.queries, load->length, 2 * s->store->keep.observe);
-    uint64_t end = at + snapshot_queries_bytes(load->cache, s, &queries);
-    load->at = at;
-    status = need(load, end - at, "queries", err);
-    load->at += sizeof(uint32_t);
-    for (uint32_t slab = 0; slab < s->store->slabs && s->from && !status; slab++)
-        status = check_positions(load, s, err);
-    load->at = end;
-    return status;
-}
-
-/* Sets `state`. */
-static ratp_status check_snapkv(struct loading *load, struct error *err)
-{
-    load->state = load->snapkv;
-    if (!snapshot_has_queries(load->layout, load->length))
-        return RATP_OK;
-    uint64_t next = load->at;
-    load->at = load->snapkv;
-    if (load->snapkv > load->end)
-        return fail(err, RATP_PARSE_ERROR,
-                    "byte %llu: %llu bytes of rows are to follow, and there are %llu",
-                    (unsigned long long)next, (unsigned long long)(load->snapkv - next),
-                    (unsigned long long)(load->end - next));
-    unsigned long long at = load->at;
-    ratp_status status = need(load, 2 * sizeof(uint32_t), "snapkv", err);
-    if (status)
-        return status;
-    uint32_t when = next_u32(load), group = next_u32(load);
-    if (when > COMPRESS_WHEN_ASKED || group == 0 || group > 16384)
-        return fail(err, RATP_PARSE_ERROR,
-                    "byte %llu: when is %u and group %u, they must be 0 to 2 and 1 to 16384", at,
-                    when, group);
-    for (uint32_t s = 0; s < load->layout->store_count && !status; s++)
-        if (store_compresses(&load->layout->stores[s]))
-            status = check_queries(load, s, group, err);
-    load->state = load->at;
-    load->at = next;
-    return status;
-}
-
 static ratp_status read_stores(struct loading *load, uint32_t stores, struct error *err)
 {
     const ratp_cache *cache = load->cache;
@@ -329,8 +252,10 @@ static ratp_status read_stores(struct loading *load, uint32_t stores, struct err
         status = check_store(load, s, get_u32(load->data + at + 4), get_u32(load->data + at + 8),
                              at, err);
     }
+    load->state = load->snapkv;
     if (!status)
-        status = check_snapkv(load, err);
+        status = snapshot_check_snapkv(cache, load->layout, load->stores, load->data, load->end,
+                                       &load->state, err);
     uint64_t end = load->state + (load->length ? seq_state_bytes(cache) : 0);
     if (!status && end != load->end)
         status = fail(err, RATP_PARSE_ERROR,
@@ -414,85 +339,6 @@ static ratp_status load_list(const struct loading *load, const struct snapshot_s
     return RATP_OK;
 }
 
-/* Queries of another number of heads say nothing here. */
-static ratp_status read_queries(const struct loading *load, ratp_seq *seq, uint32_t s,
-                                const struct snapshot_queries *queries, const unsigned char *from,
-                                struct error *err)
-{
-    const ratp_cache *cache = load->cache;
-    const struct store *store = &load->layout->stores[s];
-    if (queries->group != cache->shape.query_heads / cache->shape.kv_heads || !queries->queries)
-        return RATP_OK;
-    uint64_t slab_bytes = observe_slab_bytes(cache, store);
-    uint32_t ring = 2 * store->keep.observe;
-    uint64_t bytes = slab_bytes / ring * queries->queries;
-    float *rows = malloc((size_t)bytes);
-    if (!rows)
-        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for %u queries", queries->queries);
-    ratp_status status = RATP_OK;
-    for (uint32_t slab = 0; slab < store->slabs && !status; slab++) {
-        for (uint64_t i = 0; i < bytes / sizeof(float); i++, from += sizeof(float)) {
-            union {
-                uint32_t bits;
-                float value;
-            } x = {get_u32(from)};
-            rows[i] = x.value;
-        }
-        status = cache->backend->ops->mem_write(cache->backend, &seq->queries,
-                                                store->queries_at + slab * slab_bytes, rows, bytes,
-                                                err);
-    }
-    free(rows);
-    seq->stores[s].queries = queries->queries;
-    seq->stores[s].query_at = queries->queries % ring;
-    return status;
-}
-
-static ratp_status read_positions(const struct loading *load, ratp_seq *seq, uint32_t s,
-                                  const unsigned char *from, struct error *err)
-{
-    ratp_cache *cache = load->cache;
-    const struct store *store = &load->layout->stores[s];
-    uint64_t bytes = (uint64_t)store->slabs * store->keep.capacity * sizeof(uint32_t);
-    struct mem *positions = &seq->stores[s].positions;
-    uint32_t *values = malloc((size_t)bytes);
-    ratp_status status = RATP_OK;
-    if (!values)
-        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for %llu bytes of positions",
-                    (unsigned long long)bytes);
-    for (uint64_t i = 0; i < bytes / sizeof *values; i++)
-        values[i] = get_u32(from + i * sizeof *values);
-    status = seq_mem_take(cache, bytes, "list of positions", positions, err);
-    if (!status)
-        status = cache->backend->ops->mem_write(cache->backend, positions, 0, values, bytes, err);
-    free(values);
-    return status;
-}
-
-static ratp_status read_snapkv(const struct loading *load, ratp_seq *seq, struct error *err)
-{
-    const unsigned char *at = load->data + load->snapkv;
-    uint32_t group = get_u32(at + 4);
-    ratp_status status = RATP_OK;
-    seq->when = (enum compress_when)get_u32(at);
-    at += 8;
-    for (uint32_t s = 0; s < load->layout->store_count && !status; s++) {
-        const struct store *store = &load->layout->stores[s];
-        if (!store_compresses(store))
-            continue;
-        const struct snapshot_queries queries = {get_u32(at), group};
-        const unsigned char *from = at + sizeof(uint32_t);
-        at += snapshot_queries_bytes(load->cache, &load->stores[s], &queries);
-        if (load->stores[s].from) {
-            status = read_positions(load, seq, s, from, err);
-            from += (size_t)store->slabs * store->keep.capacity * sizeof(uint32_t);
-        }
-        if (!status)
-            status = read_queries(load, seq, s, &queries, from, err);
-    }
-    return status;
-}
-
 static ratp_status read_tokens(struct loading *load, ratp_seq *seq, struct error *err)
 {
     ratp_cache *cache = load->cache;
@@ -521,7 +367,7 @@ static ratp_status read_tokens(struct loading *load, ratp_seq *seq, struct error
             status = load_list(load, from, true, held->ring_from, &held->ring, err);
     }
     if (!status && load->state > load->snapkv)
-        status = read_snapkv(load, seq, err);
+        status = snapshot_load_snapkv(seq, load->stores, load->data + load->snapkv, err);
     if (!status && load->end > load->state)
         status = b->ops->mem_write(b, &seq->state, seq_state_offset(seq, seq->state_copy),
                                    load->data + load->state, load->end - load->state, err);

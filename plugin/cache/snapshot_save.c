@@ -70,11 +70,6 @@ static uint32_t variant_run(const ratp_seq *seq, uint32_t slab)
     return end - slab;
 }
 
-static uint32_t group_of(const ratp_cache *cache)
-{
-    return cache->shape.query_heads / cache->shape.kv_heads;
-}
-
 static ratp_status measure(struct saving *save, struct error *err)
 {
     const ratp_seq *seq = save->seq;
@@ -92,14 +87,7 @@ static ratp_status measure(struct saving *save, struct error *err)
                     sizeof(double) * SNAPSHOT_REALS + sizeof(float) * snapshot_factors(cache) +
                     (uint64_t)SNAPSHOT_RUN * save->runs + (uint64_t)SNAPSHOT_STORE * stores;
     save->snapkv = snapshot_place(cache, seq->layout, seq->length, head, save->stores);
-    save->state = save->snapkv;
-    if (snapshot_has_queries(seq->layout, seq->length))
-        save->state += 2 * sizeof(uint32_t);
-    for (uint32_t s = 0; s < stores && save->state > save->snapkv; s++)
-        if (store_compresses(save->stores[s].store)) {
-            const struct snapshot_queries queries = {seq->stores[s].queries, group_of(cache)};
-            save->state += snapshot_queries_bytes(cache, &save->stores[s], &queries);
-        }
+    save->state = save->snapkv + snapshot_snapkv_bytes(seq, save->stores);
     save->end = save->state + (seq->length ? seq_state_bytes(cache) : 0);
     return RATP_OK;
 }
@@ -188,75 +176,6 @@ static ratp_status save_list(const struct saving *save, const struct snapshot_st
     return RATP_OK;
 }
 
-/* The ring of a store of snapkv, from its oldest query on. */
-static ratp_status save_queries(const struct saving *save, uint32_t s, unsigned char *at,
-                                struct error *err)
-{
-    const ratp_seq *seq = save->seq;
-    const ratp_cache *cache = seq->cache;
-    const struct store *store = &seq->layout->stores[s];
-    uint64_t slab_bytes = observe_slab_bytes(cache, store);
-    uint32_t ring = 2 * store->keep.observe, count = seq->stores[s].queries;
-    uint64_t row = slab_bytes / ring;
-    float *rows = malloc((size_t)slab_bytes);
-    if (!rows)
-        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for %u queries", ring);
-    ratp_status status = RATP_OK;
-    for (uint32_t slab = 0; slab < store->slabs && count && !status; slab++) {
-        status = cache->backend->ops->mem_read(cache->backend, &seq->queries,
-                                               store->queries_at + slab * slab_bytes, rows,
-                                               slab_bytes, err);
-        for (uint32_t i = 0; i < count && !status; i++) {
-            uint64_t from = (seq->stores[s].query_at + ring - count + i) % ring;
-            const float *values = rows + from * row / sizeof(float);
-            for (uint64_t c = 0; c < row / sizeof(float); c++)
-                at = put_u32(at, bits_of_float(values[c]));
-        }
-    }
-    free(rows);
-    return status;
-}
-
-static ratp_status save_positions(const struct saving *save, uint32_t s, unsigned char *at,
-                                  struct error *err)
-{
-    const struct store *store = &save->seq->layout->stores[s];
-    size_t count = (size_t)store->slabs * store->keep.capacity;
-    uint32_t *positions = malloc(count * sizeof *positions);
-    if (!positions)
-        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for %zu positions", count);
-    ratp_status status = compress_positions(save->seq, s, UINT32_MAX, positions, err);
-    for (size_t i = 0; i < count && !status; i++)
-        at = put_u32(at, positions[i]);
-    free(positions);
-    return status;
-}
-
-static ratp_status write_snapkv(const struct saving *save, struct error *err)
-{
-    const ratp_seq *seq = save->seq;
-    unsigned char *at = save->data + save->snapkv;
-    ratp_status status = RATP_OK;
-    at = put_u32(at, seq->when);
-    at = put_u32(at, group_of(seq->cache));
-    for (uint32_t s = 0; s < seq->layout->store_count && !status; s++) {
-        const struct store *store = &seq->layout->stores[s];
-        if (!store_compresses(store))
-            continue;
-        const struct snapshot_queries queries = {seq->stores[s].queries, group_of(seq->cache)};
-        unsigned char *next = at + snapshot_queries_bytes(seq->cache, &save->stores[s], &queries);
-        at = put_u32(at, seq->stores[s].queries);
-        if (seq->stores[s].dropped) {
-            status = save_positions(save, s, at, err);
-            at += (size_t)store->slabs * store->keep.capacity * sizeof(uint32_t);
-        }
-        if (!status)
-            status = save_queries(save, s, at, err);
-        at = next;
-    }
-    return status;
-}
-
 static ratp_status write_tokens(struct saving *save, struct error *err)
 {
     const ratp_seq *seq = save->seq;
@@ -275,7 +194,7 @@ static ratp_status write_tokens(struct saving *save, struct error *err)
             status = save_list(save, &save->stores[s], true, &seq->stores[s].ring, err);
     }
     if (!status && save->state > save->snapkv)
-        status = write_snapkv(save, err);
+        status = snapshot_save_snapkv(seq, save->stores, save->data + save->snapkv, err);
     if (!status && save->end > save->state)
         status = b->ops->mem_read(b, &seq->state, seq_state_offset(seq, seq->state_copy),
                                   save->data + save->state, save->end - save->state, err);

@@ -35,7 +35,7 @@ enum {
     GROUP_ROWS = 8,  /* as in compress_logits.comp */
     SLICES = 32,     /* workgroups that share tokens */
     MAX_GROUPS = 1024, /* that share keys */
-    CONSTANTS = 16
+    CONSTANTS = 17
 };
 
 ratp_status kernels_observe(struct backend *b, struct stream *s, const struct attend_args *args,
@@ -119,7 +119,8 @@ static ratp_status compress_heads(struct job *job, uint32_t all_rows, uint32_t r
     return status;
 }
 
-static void job_init(struct job *job, struct stream *s, const struct compress_args *args)
+static void job_init(struct job *job, struct stream *s, const struct compress_args *args,
+                     bool software)
 {
     const struct layer_shape *shape = args->shape;
     const uint32_t constants[CONSTANTS] = {
@@ -139,6 +140,7 @@ static void job_init(struct job *job, struct stream *s, const struct compress_ar
         shape->v_head,
         args->kernel,
         args->average,
+        software,
     };
     *job = (struct job){.s = s, .args = args};
     for (uint32_t i = 0; i < CONSTANTS; i++)
@@ -168,7 +170,6 @@ static void job_init(struct job *job, struct stream *s, const struct compress_ar
 ratp_status kernels_compress(struct backend *b, struct stream *s, const struct compress_args *args,
                              struct error *err)
 {
-    (void)b;
     const struct layer_shape *shape = args->shape;
     uint32_t all_rows = args->observe * (shape->query_heads / shape->kv_heads);
     uint64_t head = compress_head_bytes(args->held, args->capacity);
@@ -183,7 +184,7 @@ ratp_status kernels_compress(struct backend *b, struct stream *s, const struct c
         rows = (args->work_bytes - head) / row;
     }
     struct job job;
-    job_init(&job, s, args);
+    job_init(&job, s, args, vk_device_caps(kernel_device(b))->software);
     ratp_status status = RATP_OK;
     for (uint32_t first = 0; first < shape->kv_heads && !status; first += (uint32_t)heads) {
         uint32_t left = shape->kv_heads - first;

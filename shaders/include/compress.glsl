@@ -6,6 +6,9 @@
 
 #define ALIGNED16 true
 
+layout(constant_id = 16) const bool SOFTWARE = false; // a device on the CPU
+#define HALF_BY_HAND SOFTWARE
+
 #include "plan.glsl"
 #include "rope.glsl"
 

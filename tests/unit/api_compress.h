@@ -12,6 +12,7 @@ struct compress_model {
     ratp_retention retention;
     ratp_dtype dtype; /* 0: float32 */
     uint32_t head_size; /* 0: HEAD_SIZE, at most 32 */
+    uint32_t query_heads; /* 0: QUERY_HEADS; else nothing can be fed */
     uint32_t page_slots;
     uint64_t budget;
 };
@@ -35,7 +36,6 @@ void compress_close(ratp_cache **cache);
 /* The first `count` tokens, `prompt` of them as a prompt, compressed at these lengths; of
  * each head of a layer the variant. Checks `out` from token `first` on, and what `seq`
  * holds. Where tokens are rounded, give NULL for seq. */
-struct ratp_variant;
 void compress_check(ratp_seq *seq, uint32_t layer, const struct ratp_variant variants[KV_HEADS],
                     uint32_t first, uint32_t count, uint32_t prompt, const uint32_t *lengths,
                     uint32_t length_count);

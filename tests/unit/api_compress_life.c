@@ -3,6 +3,7 @@
 #include "api_compress.h"
 
 #include <stdlib.h>
+#include <zlib.h>
 
 static const char snap_json[] = "{\"default\": \"snapkv40o8n5\"}";
 enum { CAPACITY = 40, PROMPT = 100, ROW = QUERY_HEADS * HEAD_SIZE };
@@ -147,6 +148,57 @@ static void test_snapshot(void)
     }
 }
 
+static void put_u32(unsigned char *at, uint32_t value)
+{
+    for (int i = 0; i < 4; i++)
+        at[i] = (unsigned char)(value >> 8 * i);
+}
+
+/* Other query heads: all but the queries. Numbers that cannot be: refused. */
+static void test_snapshot_refused(void)
+{
+    static unsigned char data[1 << 20], changed[1 << 20];
+    enum { STATE = LAYERS * KV_HEADS * 2 * HEAD_SIZE * 4, POSITIONS = LAYERS * KV_HEADS * CAPACITY * 4,
+           QUERIES = LAYERS * KV_HEADS * 16 * GROUP * HEAD_SIZE * 4 };
+    static const struct {
+        uint64_t at; /* bytes from the first of snapkv's */
+        uint32_t value;
+        const char *part;
+    } wrong[] = {
+        {0, 3, "when is 3 and group 2, they must be 0 to 2 and 1 to 16384"},
+        {4, 0, "when is 2 and group 0"},
+        {4, 3, "bytes of queries are to follow"},
+        {8, 17, "store 0 has 17 queries of 103 tokens, it may have 16"},
+        {12 + 4 * 3, 64, "kept token 3 is 64, it must be "},
+        {12 + 4 * 39, 98, "kept token 39 is 98, it must be 99 to 99"},
+    };
+    struct compress_model model = {.policy = snap_json};
+    ratp_cache *cache = compress_cache(&model), *other;
+    model.query_heads = 3 * KV_HEADS;
+    ratp_seq *seq = begun(cache, 3), *loaded = NULL;
+    uint32_t positions[TOKENS], same[TOKENS];
+    uint64_t size = 0;
+    CHECK_EQUAL(ratp->seq_save(seq, data, sizeof data, &size), RATP_OK);
+    uint64_t begin = size - 4 - STATE - QUERIES - POSITIONS - 12;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        memcpy(changed, data, size);
+        put_u32(changed + begin + wrong[i].at, wrong[i].value);
+        put_u32(changed + size - 4, (uint32_t)crc32_z(0, changed, size - 4));
+        REFUSE(cache, ratp->seq_load(cache, changed, size, &loaded), RATP_PARSE_ERROR,
+               wrong[i].part);
+    }
+    other = compress_cache(&model);
+    CHECK_EQUAL(ratp->seq_load(other, data, size, &loaded), RATP_OK);
+    uint64_t held = compress_held(seq, 1, 0, positions);
+    CHECK_EQUAL(compress_held(loaded, 1, 0, same), held);
+    CHECK(memcmp(positions, same, held * sizeof *same) == 0);
+    REFUSE(loaded, ratp->seq_compress(loaded), RATP_NOT_RETAINED, "feed 8 more tokens");
+    CHECK_EQUAL(ratp->seq_destroy(&seq), RATP_OK);
+    CHECK_EQUAL(ratp->seq_destroy(&loaded), RATP_OK);
+    compress_close(&cache);
+    compress_close(&other);
+}
+
 /* Heads that stay as they are go on; others want what they need. */
 static void test_switch(void)
 {
@@ -244,6 +296,7 @@ int main(int argc, char **argv)
     RUN(test_fork);
     RUN(test_truncate);
     RUN(test_snapshot);
+    RUN(test_snapshot_refused);
     RUN(test_switch);
     RUN(test_switch_to);
     host_close();

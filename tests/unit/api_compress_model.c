@@ -31,7 +31,8 @@ ratp_cache *compress_cache(const struct compress_model *model)
 {
     head_size = model->head_size ? model->head_size : HEAD_SIZE;
     ratp_dtype dtype = model->dtype ? model->dtype : RATP_F32;
-    struct ratp_geometry geometry = {sizeof geometry, LAYERS, QUERY_HEADS, KV_HEADS, head_size,
+    uint32_t query_heads = model->query_heads ? model->query_heads : QUERY_HEADS;
+    struct ratp_geometry geometry = {sizeof geometry, LAYERS, query_heads, KV_HEADS, head_size,
                                      .memory = 1, .max_tokens = 4096, .rope = &rope};
     struct ratp_cache_params params = {sizeof params, .geometry = &geometry,
                                        .budget = model->budget, .k_dtype = dtype, .v_dtype = dtype,

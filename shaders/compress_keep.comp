@@ -3,6 +3,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
+#define LANES_ID 17
 #include "compress.glsl"
 #include "best.glsl"
 
@@ -20,7 +21,7 @@ void take(uint at, uint slot)
 void main()
 {
     uint want = push.capacity - push.observe;
-    take_best(Rows(pooled_of(gl_WorkGroupID.x), 1, 0), candidates(), want);
+    take_best(pooled_of(gl_WorkGroupID.x), candidates(), want);
     for (uint i = gl_LocalInvocationIndex; i < push.observe; i += gl_WorkGroupSize.x)
         take(want + i, candidates() + i);
 }

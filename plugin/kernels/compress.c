@@ -31,11 +31,11 @@ static const struct vk_shader keep_shader = VK_SHADER(compress_keep, struct comp
 static const struct vk_shader gather_shader = VK_SHADER(compress_gather, struct compress_push);
 
 enum {
-    GROUP_SIZE = 64, /* as in the shaders */
+    GROUP_SIZE = 64, /* as in the shaders, but for compress_keep.comp */
     GROUP_ROWS = 8,  /* as in compress_logits.comp */
     SLICES = 32,     /* workgroups that share tokens */
     MAX_GROUPS = 1024, /* that share keys */
-    CONSTANTS = 17
+    CONSTANTS = 18
 };
 
 ratp_status kernels_observe(struct backend *b, struct stream *s, const struct attend_args *args,
@@ -120,7 +120,7 @@ static ratp_status compress_heads(struct job *job, uint32_t all_rows, uint32_t r
 }
 
 static void job_init(struct job *job, struct stream *s, const struct compress_args *args,
-                     bool software)
+                     const struct vk_caps *caps)
 {
     const struct layer_shape *shape = args->shape;
     const uint32_t constants[CONSTANTS] = {
@@ -140,7 +140,8 @@ static void job_init(struct job *job, struct stream *s, const struct compress_ar
         shape->v_head,
         args->kernel,
         args->average,
-        software,
+        caps->software,
+        caps->software ? caps->subgroup_size : GROUP_SIZE,
     };
     *job = (struct job){.s = s, .args = args};
     for (uint32_t i = 0; i < CONSTANTS; i++)
@@ -184,7 +185,7 @@ ratp_status kernels_compress(struct backend *b, struct stream *s, const struct c
         rows = (args->work_bytes - head) / row;
     }
     struct job job;
-    job_init(&job, s, args, vk_device_caps(kernel_device(b))->software);
+    job_init(&job, s, args, vk_device_caps(kernel_device(b)));
     ratp_status status = RATP_OK;
     for (uint32_t first = 0; first < shape->kv_heads && !status; first += (uint32_t)heads) {
         uint32_t left = shape->kv_heads - first;

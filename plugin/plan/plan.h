@@ -53,7 +53,7 @@ static inline uint64_t shape_raw_bytes(const struct layer_shape *shape)
  * head and row at least; with more, more of them go together. */
 static inline uint64_t compress_head_bytes(uint32_t held, uint32_t capacity)
 {
-    return ((uint64_t)2 * held + capacity) * sizeof(float);
+    return (((uint64_t)held + 3) / 4 * 8 + capacity) * sizeof(float);
 }
 
 static inline uint64_t compress_row_bytes(uint32_t held)

@@ -50,7 +50,7 @@ layout(push_constant, std430) uniform Push {
 // `rows` rows the maximum and the sum of their softmax, then the logits.
 uvec2 votes_of(uint head)
 {
-    return plus(push.work, head, push.held * 4);
+    return plus(push.work, head, (push.held + 3) / 4 * 16);
 }
 
 uvec2 pooled_of(uint head)

@@ -1,5 +1,5 @@
-// Logits of the observed queries. A workgroup takes 64 keys at a time for ROWS rows of
-// a head, which share what is read of a key; an invocation has one key.
+// Logits of the observed queries. An invocation has KEYS keys at a time, for ROWS rows of
+// a head: the rows share what is read of a key, and the keys what is read of a row.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -9,6 +9,7 @@
 layout(local_size_x = 64) in;
 
 const uint ROWS = 8;
+const uint KEYS = 4;
 const float HIDDEN = -3.4028234e38;
 
 shared vec4 query[ROWS * HEAD_SIZE / 4];
@@ -28,34 +29,47 @@ void load_queries(uint head, uint first, uint count)
     }
 }
 
+float capped(float x)
+{
+    if (SOFTCAP == 0)
+        return x;
+    return SOFTCAP - 2 * SOFTCAP / (exp(2 / SOFTCAP * x) + 1); // tanh() may overflow
+}
+
 void main()
 {
     uint head = gl_WorkGroupID.z, first = gl_WorkGroupID.y * ROWS;
     uint count = min(ROWS, push.rows - first);
     load_queries(head, first, count);
     barrier();
-    uint step = gl_NumWorkGroups.x * gl_WorkGroupSize.x;
-    for (uint key = gl_GlobalInvocationID.x; key < push.held; key += step) {
-        uint slot = key;
-        Page page = page_at(push.from_page0, push.from_pages, slot);
-        uvec2 row = plus(plus(plus(to_uvec2(page.k), push.offset), push.head0 + head, K_HEAD), slot,
-                         K_SLOT);
-        float sum[ROWS];
-        [[unroll]] for (uint r = 0; r < ROWS; r++)
-            sum[r] = 0;
+    uint kv_head = push.head0 + head;
+    for (uint key0 = gl_WorkGroupID.x * 64 * KEYS; key0 < push.held;
+         key0 += gl_NumWorkGroups.x * 64 * KEYS) {
+        uvec2 row[KEYS];
+        float sum[KEYS][ROWS];
+        [[unroll]] for (uint k = 0; k < KEYS; k++) {
+            uint slot = min(key0 + k * 64 + gl_LocalInvocationIndex, push.held - 1);
+            Page page = page_at(push.from_page0, push.from_pages, slot);
+            row[k] = plus(plus(plus(to_uvec2(page.k), push.offset), kv_head, K_HEAD), slot, K_SLOT);
+            [[unroll]] for (uint r = 0; r < ROWS; r++)
+                sum[k][r] = 0;
+        }
         for (uint c = 0; c < HEAD_SIZE; c += 8) {
-            vec4 a, b;
-            load_row8(row, K_TYPE, HEAD_SIZE, c, a, b);
+            vec4 a[KEYS], b[KEYS];
+            [[unroll]] for (uint k = 0; k < KEYS; k++)
+                load_row8(row[k], K_TYPE, HEAD_SIZE, c, a[k], b[k]);
             [[unroll]] for (uint r = 0; r < ROWS; r++) {
-                uint q = min(r, count - 1) * HEAD_SIZE / 4 + c / 4;
-                sum[r] += dot(query[q], a) + dot(query[q + 1], b);
+                uint at = min(r, count - 1) * HEAD_SIZE / 4 + c / 4;
+                vec4 q = query[at], p = query[at + 1];
+                [[unroll]] for (uint k = 0; k < KEYS; k++)
+                    sum[k][r] += dot(q, a[k]) + dot(p, b[k]);
             }
         }
-        for (uint r = 0; r < count; r++) {
-            float x = sum[r];
-            if (SOFTCAP != 0)
-                x = SOFTCAP - 2 * SOFTCAP / (exp(2 / SOFTCAP * x) + 1); // tanh() may overflow
-            Floats(logits_of(head, first + r)).at[key] = key <= own_slot(first + r) ? x : HIDDEN;
+        [[unroll]] for (uint k = 0; k < KEYS; k++) {
+            uint key = key0 + k * 64 + gl_LocalInvocationIndex;
+            for (uint r = 0; r < count && key < push.held; r++)
+                Floats(logits_of(head, first + r)).at[key] =
+                    key <= own_slot(first + r) ? capped(sum[k][r]) : HIDDEN;
         }
     }
 }

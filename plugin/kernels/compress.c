@@ -33,6 +33,7 @@ static const struct vk_shader gather_shader = VK_SHADER(compress_gather, struct 
 enum {
     GROUP_SIZE = 64, /* as in the shaders, but for compress_keep.comp */
     GROUP_ROWS = 8,  /* as in compress_logits.comp */
+    GROUP_KEYS = 4,  /* of an invocation there */
     SLICES = 32,     /* workgroups that share tokens */
     MAX_GROUPS = 1024, /* that share keys */
     CONSTANTS = 18
@@ -76,7 +77,8 @@ static ratp_status vote(struct job *job, struct error *err)
 {
     const struct compress_args *args = job->args;
     uint32_t heads = job->push.heads, rows = job->push.rows;
-    ratp_status status = dispatch(job, &logits_shader, key_groups(args->held),
+    ratp_status status = dispatch(job, &logits_shader,
+                                  key_groups(groups_of(args->held, GROUP_KEYS)),
                                   groups_of(rows, GROUP_ROWS), heads, err);
     vk_barrier(kernel_stream(job->s));
     if (!status)

@@ -1,5 +1,5 @@
 /* Has a driver compile every pipeline, and runs nothing: steps of many
- * geometries are recorded and aborted. For drivers that compile without their
+ * geometries are recorded, for a queue that does not run them. For drivers that compile without their
  * hardware (see tests/radv.sh). */
 #include "check.h"
 #include "null_device.h"
@@ -30,7 +30,8 @@ static bool good(ratp_status status, const void *object, const char *what)
     return CHECK(status == RATP_OK);
 }
 
-/* A prompt and a decoded token in one step, every layer recorded, then dropped. */
+/* A prompt and a decoded token in one step, every layer recorded; then the prompt's
+ * compression. */
 static void record_step(ratp_cache *cache, bool memory, ratp_dtype dtype, uint32_t layers)
 {
     ratp_seq *seqs[2] = {NULL, NULL};
@@ -49,7 +50,8 @@ static void record_step(ratp_cache *cache, bool memory, ratp_dtype dtype, uint32
     if (good(ratp->step_begin(cache, &params, &step), cache, "step_begin")) {
         for (uint32_t layer = 0; layer < layers; layer++)
             recorded += good(ratp->step_attend(step, layer, &io), step, "step_attend");
-        good(ratp->step_abort(&step), cache, "step_abort");
+        if (good(ratp->step_commit(&step), step, "step_commit"))
+            good(ratp->seq_compress(seqs[0]), seqs[0], "seq_compress");
     }
     for (int i = 0; i < 2; i++)
         good(ratp->seq_destroy(&seqs[i]), cache, "seq_destroy");
@@ -63,7 +65,7 @@ static void record_model(ratp_policy *policy, uint32_t head_size, uint32_t kv_he
         .style = memory ? RATP_ROPE_HALF : RATP_ROPE_INTERLEAVED,
     };
     const struct ratp_geometry geometry = {
-        .struct_size = sizeof geometry, .layers = 3, .query_heads = QUERY_HEADS,
+        .struct_size = sizeof geometry, .layers = 4, .query_heads = QUERY_HEADS,
         .kv_heads = kv_heads, .head_size = head_size, .memory = memory, .max_tokens = 4096,
         .softcap = memory ? 0.0f : 30.0f, .rope = &rope,
     };
@@ -99,11 +101,12 @@ static ratp_policy *make_policy(ratp_instance *instance)
          .window = 40, .sinks = 4},
         {.struct_size = sizeof(struct ratp_variant), .kind = RATP_STREAMING, .window = 32,
          .sinks = 4},
+        {.struct_size = sizeof(struct ratp_variant), .kind = RATP_SNAPKV, .capacity = 64},
     };
     ratp_policy *policy = NULL;
     if (!good(ratp->policy_create(instance, &policy), instance, "policy_create"))
         return NULL;
-    for (uint32_t i = 0; i < 2; i++)
+    for (uint32_t i = 0; i < sizeof variants / sizeof *variants; i++)
         good(ratp->policy_set(policy, (struct ratp_range){i + 1, 1}, (struct ratp_range){0, 0},
                               &variants[i]),
              policy, "policy_set");

@@ -131,6 +131,34 @@ static void test_hybrid(void)
     }
 }
 
+/* Sequences of unlike policies in one step: each is compressed as it would be alone. */
+static void test_batch(void)
+{
+    static const char json[] = "{\"default\": \"snapkv40o8n5\", \"rules\": [{\"layers\": 0, "
+                               "\"heads\": 0, \"variant\": \"d4w6\"}]}";
+    const struct ratp_variant dilated = {sizeof dilated, RATP_DILATED, .dilation = 4, .window = 6};
+    const struct ratp_variant alike[KV_HEADS] = {snap, snap}, mixed[KV_HEADS] = {dilated, snap};
+    const uint32_t prompt = 90, end = 100;
+    ratp_cache *cache = compress_cache(
+        &(struct compress_model){.policy = snap_json, .retention = RATP_RETAIN_NEEDED});
+    ratp_seq *seqs[2] = {host_seq(cache), host_seq(cache)};
+    ratp_policy *policy = NULL;
+    CHECK_EQUAL(ratp->policy_from_json(instance, json, strlen(json), &policy), RATP_OK);
+    CHECK_EQUAL(ratp->seq_set_policy(seqs[1], policy), RATP_OK);
+    CHECK_EQUAL(ratp->policy_destroy(&policy), RATP_OK);
+    compress_feed_two(cache, seqs, 0, 50, RATP_PART_PROMPT);
+    compress_feed_two(cache, seqs, 50, 40, RATP_PART_PROMPT);
+    compress_feed_two(cache, seqs, 90, 1, RATP_PART_DECODE);
+    for (uint32_t s = 0; s < 2; s++) {
+        for (uint32_t t = 91; t < end; t++)
+            compress_feed(cache, seqs[s], t, 1, RATP_PART_DECODE);
+        compress_check(seqs[s], 0, s ? mixed : alike, 91, end, prompt, &prompt, 1);
+        compress_check(seqs[s], 1, alike, 91, end, prompt, &prompt, 1);
+        CHECK_EQUAL(ratp->seq_destroy(&seqs[s]), RATP_OK);
+    }
+    compress_close(&cache);
+}
+
 /* An abort leaves what was there, before and after the layers. */
 static void test_abort(void)
 {
@@ -274,6 +302,7 @@ int main(int argc, char **argv)
     RUN(test_short);
     RUN(test_asked);
     RUN(test_hybrid);
+    RUN(test_batch);
     RUN(test_abort);
     RUN(test_unknown);
     RUN(test_full);

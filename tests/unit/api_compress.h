@@ -25,6 +25,9 @@ ratp_cache *compress_cache(const struct compress_model *model);
  * their results in the place of those tokens. */
 void compress_feed(ratp_cache *cache, ratp_seq *seq, uint32_t from, uint32_t count,
                    ratp_part_kind kind);
+/* The same tokens to two sequences in one step; their results are not kept. */
+void compress_feed_two(ratp_cache *cache, ratp_seq *const seqs[2], uint32_t from, uint32_t count,
+                       ratp_part_kind kind);
 ratp_step *compress_begin(ratp_cache *cache, ratp_seq *seq, uint32_t count, ratp_part_kind kind);
 void compress_attend(ratp_step *step, uint32_t layer, uint32_t from);
 /* What layer `layer` holds for a head; returns how many. */

@@ -84,6 +84,35 @@ void compress_feed(ratp_cache *cache, ratp_seq *seq, uint32_t from, uint32_t cou
     CHECK_EQUAL(ratp->step_commit(&step), RATP_OK);
 }
 
+void compress_feed_two(ratp_cache *cache, ratp_seq *const seqs[2], uint32_t from, uint32_t count,
+                       ratp_part_kind kind)
+{
+    static float q[2 * TOKENS * QUERY_HEADS * 32], k[2 * TOKENS * KV_HEADS * 32];
+    static float v[2 * TOKENS * KV_HEADS * 32], f[2 * TOKENS * KV_HEADS * 32];
+    static float results[2 * TOKENS * QUERY_HEADS * 32];
+    const uint32_t counts[2] = {count, count};
+    const ratp_part_kind kinds[2] = {kind, kind};
+    const struct ratp_step_params params = {sizeof params, .count = 2, .seqs = seqs,
+                                            .n_tokens = counts, .kinds = kinds};
+    size_t q_row = (size_t)QUERY_HEADS * head_size, k_row = (size_t)KV_HEADS * head_size;
+    ratp_step *step = NULL;
+    CHECK_EQUAL(ratp->step_begin(cache, &params, &step), RATP_OK);
+    for (uint32_t l = 0; l < LAYERS; l++) {
+        for (uint32_t i = 0; i < 2; i++) {
+            memcpy(q + i * count * q_row, in_q[l] + from * q_row, count * q_row * sizeof *q);
+            memcpy(k + i * count * k_row, in_k[l] + from * k_row, count * k_row * sizeof *k);
+            memcpy(v + i * count * k_row, in_v[l] + from * k_row, count * k_row * sizeof *v);
+            memcpy(f + i * count * k_row, in_f[l] + from * k_row, count * k_row * sizeof *f);
+        }
+        struct ratp_tensor tq = {sizeof tq, .host = q}, tk = {sizeof tk, .host = k};
+        struct ratp_tensor tv = {sizeof tv, .host = v}, tf = {sizeof tf, .host = f};
+        struct ratp_tensor out = {sizeof out, .host = results};
+        struct ratp_attend_io io = {sizeof io, .q = &tq, .k = &tk, .v = &tv, .f = &tf, .out = &out};
+        CHECK_EQUAL(ratp->step_attend(step, l, &io), RATP_OK);
+    }
+    CHECK_EQUAL(ratp->step_commit(&step), RATP_OK);
+}
+
 uint64_t compress_held(ratp_seq *seq, uint32_t layer, uint32_t head, uint32_t positions[TOKENS])
 {
     uint64_t count = 0, again = 0;

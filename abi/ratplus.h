@@ -293,7 +293,8 @@ struct ratp_variant {
     uint32_t topk;     /* moba: blocks a query attends, its own counted; 1 to 65536. Required */
     ratp_selection selection; /* quest, moba */
     uint32_t observe;  /* snapkv: the prompt's last queries, which choose; 0: 32; 1 to 1024 */
-    uint32_t capacity; /* snapkv: tokens kept of a prompt; above observe, to 2^24. Required */
+    uint32_t capacity; /* snapkv: tokens kept of a prompt; above observe, to 2^24. Required;
+                          see seq_compress */
     uint32_t kernel;   /* snapkv: neighbours that are pooled; 0: 7; odd, 1 to 255 */
     ratp_pooling pool; /* snapkv */
     /* What the tokens of a prompt attend where that differs: dense, dilated, streaming
@@ -332,7 +333,7 @@ struct ratp_cache_stats {
     uint64_t budget_bytes;
     uint64_t pool_bytes;   /* allocated from the device for pages */
     uint64_t used_bytes;   /* pages held by sequences */
-    uint64_t state_bytes;  /* memory states of sequences */
+    uint64_t state_bytes;  /* of sequences beside their pages: memory states, and what snapkv chose by */
     uint64_t scratch_bytes; /* work memory of steps, kept between them */
     uint64_t page_bytes;
     uint64_t pages_total;
@@ -346,7 +347,7 @@ struct ratp_seq_stats {
     size_t struct_size; /* set by the caller */
     uint64_t length;    /* tokens fed so far: the position of the next one */
     uint64_t pages;
-    uint64_t bytes;     /* of pages and memory state */
+    uint64_t bytes;     /* of pages, memory state and snapkv's last queries */
     uint64_t number;       /* counts the cache's sequences from 1; messages name it so */
     uint64_t pages_shared; /* of `pages`, those that other sequences hold too */
 };
@@ -585,7 +586,8 @@ struct ratp_api {
      * hold what its variant keeps of a sequence of that length, and with memory
      * token length - 1 as well: that is certain where seq_positions lists them,
      * and RATP_NOT_RETAINED names the layer and the first missing token where
-     * they are gone. 0 is always possible. RATP_WRONG_STATE while an open step
+     * they are gone. So it does, with both, below the length at which snapkv heads
+     * were compressed. 0 is always possible. RATP_WRONG_STATE while an open step
      * has `seq`. [one thread per cache] */
     ratp_status (*seq_truncate)(ratp_seq *seq, uint64_t length);
     /* What the sequence attends from its next step on; `policy` is copied, NULL
@@ -594,7 +596,10 @@ struct ratp_api {
      * been in force always, and a switch costs no device work. With `needed` every
      * head must still hold what the new variant keeps of a sequence of this length
      * (for example D = 4 to D = 16, or a smaller window); RATP_NOT_RETAINED names
-     * the layer and the first token that is missing. What is kept is copied to
+     * the layer and the first token that is missing. The same holds, with both, for
+     * heads of snapkv that were compressed: with `full` only snapkv of the same numbers
+     * may follow there. Heads that become snapkv attend all they hold until seq_compress,
+     * or the first decoded token after their next prompt. What is kept is copied to
      * pages of its own, for which there must be room (RATP_CACHE_FULL), and the
      * pages before are freed. A policy's ranges are checked as by cache_create.
      * RATP_WRONG_STATE while an open step has `seq`. [one thread per cache] */
@@ -626,6 +631,19 @@ struct ratp_api {
     /* seq_load from a file. RATP_NOT_FOUND when there is none; what cannot be read
      * is RATP_INVALID_ARGUMENT, with the system's reason. [one thread per cache] */
     ratp_status (*seq_load_file)(ratp_cache *cache, const char *path, ratp_seq **out);
+    /* Compresses the heads of snapkv that hold more than `capacity` tokens, now: of
+     * those held, the `capacity` that the last `observe` queries attend most stay, and
+     * the pages of the others are freed when submitted work is done. It happens by itself,
+     * once, in the step_begin of the first decoded token (RATP_PART_DECODE), if there is
+     * more than `capacity` then; this is for other times, and for later: what was kept then
+     * competes with what came since. A head that was compressed attends what it holds,
+     * in later prompts too. RATP_OK, and nothing done, where no head holds more.
+     * There must be room for what stays beside what is there (RATP_CACHE_FULL), also in
+     * that step_begin. RATP_NOT_RETAINED names the layer when fewer than `observe` queries
+     * are known, as after a long truncation, or a change of the head's numbers; a
+     * step_begin waits with it then. RATP_WRONG_STATE while an open step has `seq`.
+     * [one thread per cache] */
+    ratp_status (*seq_compress)(ratp_seq *seq);
 };
 
 /* The only exported symbol. Returns the table, which is static, or NULL when

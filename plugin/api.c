@@ -95,6 +95,7 @@ static const struct ratp_api table = {
     .seq_load = api_seq_load,
     .seq_save_file = api_seq_save_file,
     .seq_load_file = api_seq_load_file,
+    .seq_compress = api_seq_compress,
 };
 
 const struct ratp_api *ratp_get_api(uint32_t abi_major, char *reason, size_t reason_size)

@@ -61,6 +61,7 @@ ratp_status api_seq_destroy(ratp_seq **seq);
 ratp_status api_seq_fork(ratp_seq *seq, ratp_seq **out);
 ratp_status api_seq_truncate(ratp_seq *seq, uint64_t length);
 ratp_status api_seq_set_policy(ratp_seq *seq, const ratp_policy *policy);
+ratp_status api_seq_compress(ratp_seq *seq);
 ratp_status api_seq_stats(ratp_seq *seq, struct ratp_seq_stats *stats);
 ratp_status api_seq_positions(ratp_seq *seq, uint32_t layer, uint32_t kv_head,
                               uint32_t *positions, uint64_t capacity, uint64_t *count);

@@ -158,6 +158,17 @@ ratp_status api_seq_set_policy(ratp_seq *seq, const ratp_policy *policy)
     return api_return(seq, status, &err);
 }
 
+ratp_status api_seq_compress(ratp_seq *seq)
+{
+    struct error err = {""};
+    ratp_status status = object_check(seq, OBJECT_SEQ, "seq", &err);
+    if (!status)
+        status = cache_enter(seq->cache, &err);
+    if (!status)
+        status = cache_leave(seq->cache, seq_compress(seq, &err));
+    return api_return(seq, status, &err);
+}
+
 ratp_status api_seq_stats(ratp_seq *seq, struct ratp_seq_stats *stats)
 {
     struct error err = {""};

@@ -79,6 +79,25 @@ struct restore_args {
     uint64_t state;    /* where the heads' state goes */
 };
 
+/* The compression (snapkv) of a run of heads of one layer of one sequence, which holds
+ * `held` tokens, in slots 0 ... held - 1, of `length`: those that the last `observe`
+ * queries attend most, and their own tokens, go to slots 0 ... capacity - 1 of other pages. */
+struct compress_args {
+    const struct plan *plan; /* its pages alone */
+    const struct layer_shape *shape;
+    uint32_t from_page0, from_pages, to_page0, to_pages; /* in the list of pages */
+    uint32_t offset; /* bytes from a page's begin to the first head */
+    uint32_t held, length;
+    uint32_t capacity, observe, kernel; /* observe < capacity < held; kernel odd */
+    bool average;
+    uint64_t queries;  /* [head][2 * observe][query head of it][channel] float32: a ring */
+    uint32_t query_at; /* its row of the oldest of the last `observe` */
+    /* Positions of the first slots, [head][capacity]: of those that are held, where tokens
+     * are gone (held < length), and of those that are kept. */
+    uint64_t positions_in, positions;
+    uint64_t work, work_bytes; /* see compress_head_bytes in plan.h */
+};
+
 struct merge_args {
     uint32_t parts, tokens, heads, value_size;
     const struct operand *part_out, *part_lse; /* [parts] */
@@ -147,6 +166,12 @@ struct backend_ops {
                           struct error *err);
     ratp_status (*attend)(struct backend *b, struct stream *s, const struct attend_args *args,
                           struct error *err);
+    /* Keeps the queries of the class's `observers`; of args it needs q alone. May run
+     * beside the operation before it. */
+    ratp_status (*observe)(struct backend *b, struct stream *s, const struct attend_args *args,
+                           struct error *err);
+    ratp_status (*compress)(struct backend *b, struct stream *s, const struct compress_args *args,
+                            struct error *err);
     ratp_status (*merge)(struct backend *b, struct stream *s, const struct merge_args *args,
                          struct error *err);
 

@@ -12,7 +12,11 @@
  * committed state may still read, so that an abort has nothing to restore:
  * kept slots are new, ring slots are either out of every window or in a fresh
  * ring, and the memory state has two copies that swap at commit. Nor does it
- * write a page that another sequence holds: it fills a copy of its own. */
+ * write a page that another sequence holds: it fills a copy of its own.
+ *
+ * A store of snapkv heads keeps everything until it is compressed: what is kept
+ * goes to the first `capacity` slots of fresh pages, and later tokens follow. The
+ * queries that choose are those of a ring beside the pages. */
 #ifndef RATPLUS_CACHE_H
 #define RATPLUS_CACHE_H
 
@@ -62,11 +66,12 @@ enum { SUMMARY_PROMPT, SUMMARY_DECODE, SUMMARIES };
 struct store {
     struct pool *pool;
     uint32_t slabs;      /* how many it serves */
-    bool everything;     /* slot = position */
+    bool everything;     /* slot = position, less what compression took away */
     struct summary summaries[SUMMARIES]; /* where it is everything; the second none if equal */
     uint32_t summary_bytes;              /* of a head's entries in a page */
-    struct variant keep; /* otherwise: what is kept */
+    struct variant keep; /* otherwise, and for snapkv: what is kept */
     uint32_t ring_slots; /* window + 1, rounded up to pages */
+    uint64_t queries_at; /* where snapkv's ring of queries begins in a sequence's */
 };
 
 /* What a sequence attends, and how it is stored for that. Sequences with equal
@@ -83,6 +88,7 @@ struct layout {
     uint32_t *slab_summary;  /* [slabs] bytes in a page, to its entries */
     uint32_t store_count;
     struct store *stores;
+    uint64_t queries_bytes; /* of all rings of queries */
 };
 
 /* Upload memory of one step, reused once its work is done. */
@@ -130,6 +136,18 @@ struct seq_store {
     struct page_list kept; /* or everything */
     struct page_list ring;
     uint32_t ring_from; /* the ring holds the positions from here to the length */
+    /* Snapkv alone: */
+    uint32_t dropped;     /* tokens that compression took away */
+    struct mem positions; /* where it did: [slab of the store][keep.capacity], of the first slots */
+    uint32_t query_at;    /* the row of the ring of queries that comes next */
+    uint32_t queries;     /* how many before it are those of the last tokens */
+};
+
+/* When snapkv heads are compressed without being asked. */
+enum compress_when {
+    COMPRESS_AT_DECODE,    /* with the next token that is decoded */
+    COMPRESS_AFTER_PROMPT, /* with the one after the next prompt */
+    COMPRESS_WHEN_ASKED
 };
 
 struct ratp_seq {
@@ -142,6 +160,8 @@ struct ratp_seq {
     struct seq_store *stores; /* [layout->store_count] */
     struct mem state;         /* two copies of every layer's memory state */
     uint32_t state_copy;      /* the committed one */
+    struct mem queries;       /* the rings of queries, layout->queries_bytes */
+    enum compress_when when;
     ratp_step *step;          /* the open one that has it */
 };
 
@@ -177,7 +197,8 @@ uint64_t seq_state_bytes(const ratp_cache *cache);
 uint64_t seq_state_offset(const ratp_seq *seq, uint32_t copy);
 /* Whether a sequence of `length` tokens under the variant keeps one of them. */
 bool variant_keeps(const struct variant *v, uint32_t length, uint32_t position);
-/* How many of the first `tokens` tokens the store keeps outside of its ring. */
+/* How many of the first `tokens` tokens the store keeps outside of its ring, as long as
+ * it is not compressed. */
 uint64_t store_kept(const struct store *store, uint32_t tokens);
 /* Whether the store keeps a position for good: a sink, or a dilated one. */
 bool store_is_fixed(const struct store *store, uint32_t position);
@@ -187,6 +208,22 @@ uint32_t store_kept_slot(const struct store *store, uint32_t position);
 uint32_t run_of(const ratp_cache *cache, uint32_t slab, const uint32_t *of);
 /* The shape of so many heads of a layer. */
 struct layer_shape shape_of_run(const ratp_cache *cache, uint32_t heads);
+/* Whether the store's heads are of snapkv. */
+static inline bool store_compresses(const struct store *store)
+{
+    return store->keep.kind == RATP_SNAPKV;
+}
+/* Number of a slab among those of its store. */
+static inline uint32_t slab_index(const ratp_cache *cache, const struct layout *layout,
+                                  uint32_t slab)
+{
+    return layout->slab_offset[slab] / cache->slab_bytes;
+}
+/* Memory of a sequence beside its pages, which counts in the budget; 0 bytes: none.
+ * RATP_CACHE_FULL where there is no room. */
+ratp_status seq_mem_take(ratp_cache *cache, uint64_t bytes, const char *name, struct mem *out,
+                         struct error *err);
+void seq_mem_give(ratp_cache *cache, struct mem *mem);
 /* Pages that `slots` slots take. */
 uint32_t pages_for(const ratp_cache *cache, uint64_t slots);
 static inline const struct store *seq_store_of(const ratp_seq *seq, uint32_t slab)
@@ -203,10 +240,11 @@ struct place {
 /* False: the store no longer holds it. */
 bool seq_find(const ratp_seq *seq, uint32_t store, uint32_t position, struct place *place);
 /* Gives the stores of a layout, which have none, the pages of a sequence of `length`
- * tokens. On failure some have theirs. */
+ * tokens, less those that are dropped. On failure some have theirs. */
 ratp_status stores_take_pages(ratp_cache *cache, const struct layout *layout, uint32_t length,
                               struct seq_store *stores, struct error *err);
-void stores_drop_pages(const struct layout *layout, struct seq_store *stores);
+/* And their positions. */
+void stores_drop(ratp_cache *cache, const struct layout *layout, struct seq_store *stores);
 
 /* ---- fork.c -------------------------------------------------------------- */
 
@@ -239,6 +277,38 @@ void summary_list(const struct store *store, uint32_t view, uint32_t pos0, uint3
 /* Makes all entries of stores that hold `length` tokens afresh. */
 ratp_status stores_summarise(ratp_cache *cache, const struct layout *layout,
                              const struct seq_store *stores, uint32_t length, struct error *err);
+
+/* ---- observe.c ----------------------------------------------------------- */
+
+/* Bytes of a slab's ring of queries. */
+uint64_t observe_slab_bytes(const ratp_cache *cache, const struct store *store);
+/* The row of the oldest of the last `observe` queries. */
+uint32_t observe_oldest(const struct store *store, const struct seq_store *held);
+/* What a step of `rows` tokens adds to a store's ring: 0 or 1 item. */
+uint32_t observe_count(const struct store *store);
+void observe_list(const ratp_seq *seq, uint32_t store, uint32_t view, uint32_t rows,
+                  struct gpu_observer *out);
+/* The step is committed, or aborted after it wrote. */
+void observe_commit(const struct store *store, struct seq_store *held, uint32_t rows);
+void observe_abort(const struct store *store, struct seq_store *held, uint32_t rows);
+/* The last `tokens` tokens are gone. */
+void observe_truncate(const struct store *store, struct seq_store *held, uint32_t tokens);
+
+/* ---- compress.c ---------------------------------------------------------- */
+
+/* Whether a decoded token comes after the compression of its past. *waits: it would,
+ * were enough queries known. */
+bool compress_due(const ratp_seq *seq, bool *waits);
+/* Compresses the stores that hold more than their capacity. `other`, as many stores of
+ * zeros, gets what they were in exchange; with compress_swap it is as before. */
+ratp_status compress_run(ratp_seq *seq, struct seq_store *other, struct error *err);
+void compress_swap(ratp_seq *seq, struct seq_store *other);
+/* The same for good, if the queries are known. */
+ratp_status seq_compress(ratp_seq *seq, struct error *err);
+/* Reads the positions of the first keep.capacity slots of one slab of a compressed store,
+ * or, with `slab` UINT32_MAX, of all, in their order. */
+ratp_status compress_positions(const ratp_seq *seq, uint32_t store, uint32_t slab,
+                               uint32_t *positions, struct error *err);
 
 /* ---- switch.c ------------------------------------------------------------ */
 

@@ -3,19 +3,28 @@
 
 /* ---- Fork ---- */
 
-static ratp_status copy_state(const ratp_seq *from, ratp_seq *to, struct error *err)
+/* What is the fork's own: the memory state, and what snapkv's heads know. */
+static ratp_status copy_own(const ratp_seq *from, ratp_seq *to, struct error *err)
 {
     struct backend *b = from->cache->backend;
-    uint64_t bytes = seq_state_bytes(from->cache);
-    if (!bytes || from->length == 0)
+    uint64_t bytes = seq_state_bytes(from->cache), queries = from->queries.size;
+    if ((!bytes && !queries) || from->length == 0)
         return RATP_OK;
     struct stream *stream;
     ticket done;
     ratp_status status = b->ops->stream_begin(b, &stream, err);
     if (status)
         return status;
-    status = b->ops->copy(b, stream, &to->state, seq_state_offset(to, to->state_copy), &from->state,
-                          seq_state_offset(from, from->state_copy), bytes, err);
+    if (bytes)
+        status = b->ops->copy(b, stream, &to->state, seq_state_offset(to, to->state_copy),
+                              &from->state, seq_state_offset(from, from->state_copy), bytes, err);
+    if (!status && queries)
+        status = b->ops->copy(b, stream, &to->queries, 0, &from->queries, 0, queries, err);
+    for (uint32_t s = 0; s < from->layout->store_count && !status; s++)
+        if (from->stores[s].dropped)
+            status = b->ops->copy(b, stream, &to->stores[s].positions, 0,
+                                  &from->stores[s].positions, 0, from->stores[s].positions.size,
+                                  err);
     if (status) {
         b->ops->stream_drop(b, stream);
         return status;
@@ -39,16 +48,23 @@ ratp_status seq_copy(ratp_seq *seq, ratp_seq **out, struct error *err)
         status = page_list_share(pool, &seq->stores[s].kept, &fork->stores[s].kept, err);
         if (!status)
             status = page_list_share(pool, &seq->stores[s].ring, &fork->stores[s].ring, err);
+        if (!status)
+            status = seq_mem_take(cache, seq->stores[s].positions.size, "list of positions",
+                                  &fork->stores[s].positions, err);
         fork->stores[s].ring_from = seq->stores[s].ring_from;
+        fork->stores[s].dropped = seq->stores[s].dropped;
+        fork->stores[s].query_at = seq->stores[s].query_at;
+        fork->stores[s].queries = seq->stores[s].queries;
     }
     if (!status)
-        status = copy_state(seq, fork, err);
+        status = copy_own(seq, fork, err);
     if (status) {
         struct error ignored;
         seq_close(fork, &ignored);
         return status;
     }
     fork->length = seq->length;
+    fork->when = seq->when;
     *out = fork;
     return RATP_OK;
 }
@@ -78,11 +94,17 @@ static ratp_status check_retained(const ratp_seq *seq, uint32_t length, struct e
     const struct layout *layout = seq->layout;
     /* Stores are numbered by their first slab. */
     for (uint32_t s = 0; s < layout->store_count; s++) {
-        uint32_t missing = 0, slab = 0;
-        if (serves(seq, s, length, &missing))
-            continue;
+        uint32_t missing = 0, slab = 0, dropped = seq->stores[s].dropped;
+        uint32_t compressed = dropped ? dropped + layout->stores[s].keep.capacity : 0;
         while (layout->slab_store[slab] != s)
             slab++;
+        if (length < compressed)
+            return fail(err, RATP_NOT_RETAINED,
+                        "length is %u, but layer %u was compressed after token %u: that cannot be "
+                        "undone; truncate to %u or more",
+                        length, slab / cache->shape.kv_heads, compressed - 1, compressed);
+        if (serves(seq, s, length, &missing))
+            continue;
         return fail(err, RATP_NOT_RETAINED,
                     "length is %u, but layer %u no longer holds token %u of the sequence's %u; "
                     "retention \"full\" keeps all",
@@ -157,14 +179,22 @@ ratp_status seq_cut(ratp_seq *seq, uint64_t length, struct error *err)
     if (status)
         return status;
     seq->state_copy ^= 1;
-    seq->length = left;
     for (uint32_t s = 0; s < seq->layout->store_count; s++) {
         const struct store *store = &seq->layout->stores[s];
         struct seq_store *held = &seq->stores[s];
         uint32_t ring = left < store->ring_slots ? left : store->ring_slots;
-        page_list_cut(store->pool, &held->kept, pages_for(cache, store_kept(store, left)));
+        if (!left) {
+            held->dropped = 0;
+            seq_mem_give(cache, &held->positions);
+        }
+        page_list_cut(store->pool, &held->kept,
+                      pages_for(cache, store_kept(store, left) - held->dropped));
         page_list_cut(store->pool, &held->ring, pages_for(cache, ring));
         held->ring_from = held->ring_from < left ? held->ring_from : left;
+        observe_truncate(store, held, seq->length - left);
     }
+    seq->length = left;
+    if (!left)
+        seq->when = COMPRESS_AT_DECODE;
     return RATP_OK;
 }

@@ -39,13 +39,15 @@ static ratp_status find_store(const ratp_cache *cache, struct layout *layout,
 {
     const struct variant *v = &choice->decode;
     bool everything = keeps_everything(cache, choice);
+    bool alike = !everything || v->kind == RATP_SNAPKV; /* the store is for this variant alone */
     struct summary summaries[SUMMARIES];
     ratp_status status = summaries_of(cache, choice, summaries, err);
     if (status)
         return status;
     for (*index = 0; *index < layout->store_count; ++*index) {
         const struct store *store = &layout->stores[*index];
-        if (store->everything == everything && (everything || variant_equal(&store->keep, v)) &&
+        if (store->everything == everything &&
+            (alike ? variant_equal(&store->keep, v) : !store_compresses(store)) &&
             summary_equal(&store->summaries[0], &summaries[0]) &&
             summary_equal(&store->summaries[1], &summaries[1]))
             return RATP_OK;
@@ -110,6 +112,9 @@ static ratp_status sort_slabs(ratp_cache *cache, struct layout *layout, struct e
             pool_of(cache, store_page_bytes(cache, store), &store->pool, err);
         if (status)
             return status;
+        store->queries_at = layout->queries_bytes;
+        if (store_compresses(store))
+            layout->queries_bytes += store->slabs * observe_slab_bytes(cache, store);
     }
     return RATP_OK;
 }

@@ -63,9 +63,46 @@ uint32_t store_kept_slot(const struct store *store, uint32_t position)
 bool seq_find(const ratp_seq *seq, uint32_t s, uint32_t position, struct place *place)
 {
     const struct store *store = &seq->layout->stores[s];
+    uint32_t dropped = seq->stores[s].dropped;
+    if (dropped) {
+        /* Of the first slots, only those of the tokens that observed are known here. */
+        *place = (struct place){.slot = position - dropped};
+        return position >= dropped + store->keep.capacity - store->keep.observe;
+    }
     place->ring = !store_is_fixed(store, position);
     place->slot = place->ring ? position % store->ring_slots : store_kept_slot(store, position);
     return !place->ring || position >= seq->stores[s].ring_from;
+}
+
+ratp_status seq_mem_take(ratp_cache *cache, uint64_t bytes, const char *name, struct mem *out,
+                         struct error *err)
+{
+    *out = (struct mem){0};
+    if (!bytes)
+        return RATP_OK;
+    if (bytes > cache->budget - cache->budget_used)
+        pool_trim(cache);
+    if (bytes > cache->budget - cache->budget_used)
+        return fail(err, RATP_CACHE_FULL,
+                    "the cache is full: a %s takes %llu bytes, the budget is %llu bytes "
+                    "and %llu are in use",
+                    name, (unsigned long long)bytes, (unsigned long long)cache->budget,
+                    (unsigned long long)cache->budget_used);
+    ratp_status status =
+        cache->backend->ops->mem_alloc(cache->backend, bytes, MEM_DEVICE, name, out, err);
+    if (status)
+        return status;
+    cache->budget_used += out->size;
+    cache->state_bytes += out->size;
+    return RATP_OK;
+}
+
+void seq_mem_give(ratp_cache *cache, struct mem *mem)
+{
+    cache->budget_used -= mem->size;
+    cache->state_bytes -= mem->size;
+    if (mem->size)
+        cache->backend->ops->mem_free(cache->backend, mem);
 }
 
 ratp_status seq_open(ratp_cache *cache, struct layout *layout, ratp_seq **out, struct error *err)
@@ -78,24 +115,11 @@ ratp_status seq_open(ratp_cache *cache, struct layout *layout, ratp_seq **out, s
         status = fail(err, RATP_OUT_OF_MEMORY, "no host memory for a sequence");
         goto error;
     }
-    uint64_t bytes = 2 * seq_state_bytes(cache);
-    if (bytes > cache->budget - cache->budget_used)
-        pool_trim(cache);
-    if (bytes > cache->budget - cache->budget_used) {
-        status = fail(err, RATP_CACHE_FULL,
-                      "the cache is full: a memory state takes %llu bytes, the budget is %llu bytes "
-                      "and %llu are in use",
-                      (unsigned long long)bytes, (unsigned long long)cache->budget,
-                      (unsigned long long)cache->budget_used);
-        goto error;
-    }
-    if (bytes)
-        status = cache->backend->ops->mem_alloc(cache->backend, bytes, MEM_DEVICE, "memory state",
-                                                &seq->state, err);
+    status = seq_mem_take(cache, 2 * seq_state_bytes(cache), "memory state", &seq->state, err);
+    if (!status)
+        status = seq_mem_take(cache, layout->queries_bytes, "ring of queries", &seq->queries, err);
     if (status)
         goto error;
-    cache->budget_used += bytes;
-    cache->state_bytes += bytes;
     cache->sequences++;
     seq->number = ++cache->numbered;
     seq->next = cache->first_seq;
@@ -113,6 +137,8 @@ ratp_status seq_open(ratp_cache *cache, struct layout *layout, ratp_seq **out, s
     return RATP_OK;
 
 error:
+    if (seq)
+        seq_mem_give(cache, &seq->state);
     free(seq);
     free(stores);
     return status;
@@ -124,7 +150,7 @@ ratp_status stores_take_pages(ratp_cache *cache, const struct layout *layout, ui
     ratp_status status = RATP_OK;
     for (uint32_t s = 0; s < layout->store_count && !status; s++) {
         const struct store *store = &layout->stores[s];
-        uint32_t kept = pages_for(cache, store_kept(store, length));
+        uint32_t kept = pages_for(cache, store_kept(store, length) - stores[s].dropped);
         uint32_t ring = length < store->ring_slots ? length : store->ring_slots;
         if (kept)
             status = pool_take(cache, store->pool, kept, &stores[s].kept, err);
@@ -134,11 +160,12 @@ ratp_status stores_take_pages(ratp_cache *cache, const struct layout *layout, ui
     return status;
 }
 
-void stores_drop_pages(const struct layout *layout, struct seq_store *stores)
+void stores_drop(ratp_cache *cache, const struct layout *layout, struct seq_store *stores)
 {
     for (uint32_t s = 0; s < layout->store_count; s++) {
         page_list_cut(layout->stores[s].pool, &stores[s].kept, 0);
         page_list_cut(layout->stores[s].pool, &stores[s].ring, 0);
+        seq_mem_give(cache, &stores[s].positions);
     }
 }
 
@@ -148,15 +175,13 @@ ratp_status seq_close(ratp_seq *seq, struct error *err)
         return fail(err, RATP_WRONG_STATE,
                     "the sequence is part of an open step; commit or abort it first");
     ratp_cache *cache = seq->cache;
-    stores_drop_pages(seq->layout, seq->stores);
-    cache->budget_used -= seq->state.size;
-    cache->state_bytes -= seq->state.size;
+    stores_drop(cache, seq->layout, seq->stores);
+    seq_mem_give(cache, &seq->state);
+    seq_mem_give(cache, &seq->queries);
     cache->sequences--;
     *seq->link = seq->next;
     if (seq->next)
         seq->next->link = seq->link;
-    if (seq->state.size)
-        cache->backend->ops->mem_free(cache->backend, &seq->state);
     atomic_fetch_sub(&cache->object.children, 1);
     layout_release(cache, seq->layout);
     free(seq->stores);
@@ -177,13 +202,13 @@ void seq_describe(const ratp_seq *seq, struct ratp_seq_stats *out)
 {
     out->length = seq->length;
     out->number = seq->number;
-    out->bytes = seq->state.size;
+    out->bytes = seq->state.size + seq->queries.size;
     for (uint32_t s = 0; s < seq->layout->store_count; s++) {
         const struct seq_store *store = &seq->stores[s];
         uint64_t pages = (uint64_t)store->kept.count + store->ring.count;
         out->pages_shared += shared_pages(&store->kept) + shared_pages(&store->ring);
         out->pages += pages;
-        out->bytes += pages * seq->layout->stores[s].pool->page_bytes;
+        out->bytes += pages * seq->layout->stores[s].pool->page_bytes + store->positions.size;
     }
 }
 
@@ -191,6 +216,25 @@ bool variant_keeps(const struct variant *v, uint32_t length, uint32_t position)
 {
     return position < v->sinks || length - position <= v->window ||
            (v->dilation && (position + 1) % v->dilation == 0);
+}
+
+/* The positions that a compressed store has for one of its slabs. */
+static ratp_status compressed_positions(const ratp_seq *seq, uint32_t slab, uint32_t *positions,
+                                        uint64_t room, uint64_t *count, struct error *err)
+{
+    uint32_t s = seq->layout->slab_store[slab], dropped = seq->stores[s].dropped;
+    uint32_t capacity = seq->layout->stores[s].keep.capacity;
+    *count = seq->length - dropped;
+    if (!room)
+        return RATP_OK;
+    uint32_t *first = malloc(capacity * sizeof *first);
+    if (!first)
+        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for %u positions", capacity);
+    ratp_status status = compress_positions(seq, s, slab, first, err);
+    for (uint32_t i = 0; !status && i < *count && i < room; i++)
+        positions[i] = i < capacity ? first[i] : i + dropped;
+    free(first);
+    return status;
 }
 
 ratp_status seq_kept_positions(const ratp_seq *seq, uint32_t layer, uint32_t kv_head,
@@ -204,7 +248,10 @@ ratp_status seq_kept_positions(const ratp_seq *seq, uint32_t layer, uint32_t kv_
     if (kv_head >= cache->shape.kv_heads)
         return fail(err, RATP_INVALID_ARGUMENT, "kv_head is %u, the geometry has %u", kv_head,
                     cache->shape.kv_heads);
-    const struct store *store = seq_store_of(seq, layer * cache->shape.kv_heads + kv_head);
+    uint32_t slab = layer * cache->shape.kv_heads + kv_head;
+    const struct store *store = seq_store_of(seq, slab);
+    if (seq->stores[seq->layout->slab_store[slab]].dropped)
+        return compressed_positions(seq, slab, positions, capacity, count, err);
     *count = 0;
     for (uint32_t p = 0; p < seq->length; p++)
         if (store->everything || variant_keeps(&store->keep, seq->length, p)) {

@@ -51,6 +51,8 @@ uint64_t snapshot_place(const ratp_cache *cache, const struct layout *layout, ui
         s->store = &layout->stores[i];
         s->length = length;
         s->kept = (uint32_t)store_kept(s->store, length);
+        if (store_compresses(s->store))
+            s->kept -= s->from;
         s->ring = not_fixed(s->store, length) - not_fixed(s->store, s->from);
         s->at = at;
         at += s->store->slabs * snapshot_slab_bytes(cache, s);
@@ -77,6 +79,17 @@ void snapshot_rows(const ratp_cache *cache, const struct snapshot_store *s, bool
                       ? store_kept_slot(store, position)
                       : s->kept + not_fixed(store, position) - not_fixed(store, s->from);
     }
+}
+
+ratp_status snapshot_need(uint64_t at, uint64_t end, uint64_t bytes, const char *what,
+                          struct error *err)
+{
+    if (bytes <= end - at)
+        return RATP_OK;
+    return fail(err, RATP_PARSE_ERROR,
+                "byte %llu: %llu bytes of %s are to follow, and %llu are left",
+                (unsigned long long)at, (unsigned long long)bytes, what,
+                (unsigned long long)(end - at));
 }
 
 uint64_t snapshot_image_bytes(const struct layout *layout, const struct seq_store *stores)

@@ -65,7 +65,26 @@ uint64_t snapshot_image_bytes(const struct layout *layout, const struct seq_stor
 uint32_t snapshot_run(const struct page_list *list, uint32_t page, uint64_t page_bytes,
                       uint64_t image_bytes);
 
+/* ---- snapshot_snapkv.c: what heads of snapkv know beside their rows ---- */
+
+/* 0 where there are none. */
+uint64_t snapshot_snapkv_bytes(const ratp_seq *seq, const struct snapshot_store *stores);
+ratp_status snapshot_save_snapkv(const ratp_seq *seq, const struct snapshot_store *stores,
+                                 unsigned char *at, struct error *err);
+/* Checks what stands from byte *at on; *at gets where it ends, at most `end`. */
+ratp_status snapshot_check_snapkv(const ratp_cache *cache, const struct layout *layout,
+                                  const struct snapshot_store *stores, const unsigned char *data,
+                                  uint64_t end, uint64_t *at, struct error *err);
+/* Gives it to a sequence, of which it was checked. */
+ratp_status snapshot_load_snapkv(ratp_seq *seq, const struct snapshot_store *stores,
+                                 const unsigned char *at, struct error *err);
+
 /* ---- Bytes ---- */
+
+/* RATP_PARSE_ERROR when fewer bytes than `bytes` are left from `at` to `end`. */
+ratp_status snapshot_need(uint64_t at, uint64_t end, uint64_t bytes, const char *what,
+                          struct error *err);
+
 
 static inline unsigned char *put_u32(unsigned char *at, uint32_t value)
 {

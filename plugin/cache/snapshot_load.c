@@ -13,7 +13,7 @@ struct loading {
     uint32_t length;
     struct layout *layout;
     struct snapshot_store *stores; /* [store_count] */
-    uint64_t state;                /* where it begins */
+    uint64_t snapkv, state;        /* where they begin */
     unsigned char *image;          /* neighbouring pages, to be written */
     uint64_t image_bytes;
     uint32_t *rows; /* [page_slots] */
@@ -51,16 +51,10 @@ static ratp_status check_sum(const struct loading *load, struct error *err)
     return RATP_OK;
 }
 
-/* RATP_PARSE_ERROR when fewer bytes than `bytes` are left. */
 static ratp_status need(const struct loading *load, uint64_t bytes, const char *what,
                         struct error *err)
 {
-    if (bytes <= load->end - load->at)
-        return RATP_OK;
-    return fail(err, RATP_PARSE_ERROR,
-                "byte %llu: %llu bytes of %s are to follow, and %llu are left",
-                (unsigned long long)load->at, (unsigned long long)bytes, what,
-                (unsigned long long)(load->end - load->at));
+    return snapshot_need(load->at, load->end, bytes, what, err);
 }
 
 static uint32_t next_u32(struct loading *load)
@@ -200,6 +194,8 @@ static ratp_status read_layout(struct loading *load, uint32_t runs, struct error
  * reaches and that is not kept for good. */
 static bool ring_is_whole(const struct store *store, uint32_t length, uint32_t from)
 {
+    if (store_compresses(store))
+        return from == 0 || length - from >= store->keep.capacity;
     if (store->everything)
         return from == 0;
     uint32_t window = store->keep.window, first = length > window ? length - window : 0;
@@ -216,6 +212,10 @@ static ratp_status check_store(const struct loading *load, uint32_t index, uint3
                     "byte %llu: store %u has %u and %u tokens, of %u from token %u on it must have "
                     "%u and %u",
                     at, index, kept, ring, s->length, s->from, s->kept, s->ring);
+    if (!ring_is_whole(s->store, s->length, s->from) && store_compresses(s->store))
+        return fail(err, RATP_PARSE_ERROR,
+                    "byte %llu: store %u has lost %u of %u tokens, and keeps %u of them", at, index,
+                    s->from, s->length, s->store->keep.capacity);
     if (!ring_is_whole(s->store, s->length, s->from))
         return fail(err, RATP_PARSE_ERROR,
                     "byte %llu: the ring of store %u begins at token %u of %u, after the window of "
@@ -246,12 +246,16 @@ static ratp_status read_stores(struct loading *load, uint32_t stores, struct err
                         (unsigned long long)load->at, s, load->stores[s].from, load->length);
         load->at += SNAPSHOT_STORE;
     }
-    load->state = snapshot_place(cache, load->layout, load->length, load->at, load->stores);
+    load->snapkv = snapshot_place(cache, load->layout, load->length, load->at, load->stores);
     for (uint32_t s = 0; s < stores && !status; s++) {
         uint64_t at = table + (uint64_t)SNAPSHOT_STORE * s;
         status = check_store(load, s, get_u32(load->data + at + 4), get_u32(load->data + at + 8),
                              at, err);
     }
+    load->state = load->snapkv;
+    if (!status)
+        status = snapshot_check_snapkv(cache, load->layout, load->stores, load->data, load->end,
+                                       &load->state, err);
     uint64_t end = load->state + (load->length ? seq_state_bytes(cache) : 0);
     if (!status && end != load->end)
         status = fail(err, RATP_PARSE_ERROR,
@@ -339,6 +343,9 @@ static ratp_status read_tokens(struct loading *load, ratp_seq *seq, struct error
 {
     ratp_cache *cache = load->cache;
     struct backend *b = cache->backend;
+    for (uint32_t s = 0; s < load->layout->store_count; s++)
+        if (store_compresses(&load->layout->stores[s]))
+            seq->stores[s].dropped = load->stores[s].from;
     ratp_status status = stores_take_pages(cache, load->layout, load->length, seq->stores, err);
     if (status)
         return status;
@@ -353,12 +360,14 @@ static ratp_status read_tokens(struct loading *load, ratp_seq *seq, struct error
         struct seq_store *held = &seq->stores[s];
         uint32_t lap = from->store->ring_slots;
         /* Longer pages may have held more of the past than these do. */
-        held->ring_from = lap && load->length > lap && from->from < load->length - lap
+        held->ring_from = held->dropped ? 0 : lap && load->length > lap && from->from < load->length - lap
                               ? load->length - lap : from->from;
         status = load_list(load, from, false, 0, &held->kept, err);
         if (!status)
             status = load_list(load, from, true, held->ring_from, &held->ring, err);
     }
+    if (!status && load->state > load->snapkv)
+        status = snapshot_load_snapkv(seq, load->stores, load->data + load->snapkv, err);
     if (!status && load->end > load->state)
         status = b->ops->mem_write(b, &seq->state, seq_state_offset(seq, seq->state_copy),
                                    load->data + load->state, load->end - load->state, err);

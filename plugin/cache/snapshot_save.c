@@ -19,6 +19,9 @@
  *               layer, have these variants; neighbouring runs have different ones
  *     stores    u32 from, kept, ring
  *     rows      for each store, for each of its heads: its tokens' K rows, then their V rows
+ *     snapkv    if length and a store is of snapkv: u32 when, u32 group, then for each such
+ *               store: u32 queries; for each of its heads, where `from` is not 0, u32 x capacity
+ *               positions, ascending; for each of its heads f32 x queries x group x head_size
  *     state     if memory and length: f32 K[head_size], V[head_size] of each head
  *     u32       CRC-32 (that of zlib) of all bytes before
  *
@@ -27,12 +30,18 @@
  * are 0, without YaRN its four.
  *
  * Heads whose variants keep the same tokens share a store: with retention `full`
- * all, else those with equal variants. Stores are numbered by their first head. A
- * store that keeps everything has `from` and `ring` 0 and `kept` tokens 0 ...
- * length - 1. Any other has `kept` sinks and dilated tokens, and behind them
+ * all, else those with equal variants; snapkv heads do so with equal variants only.
+ * Stores are numbered by their first head. A store that keeps everything has `from`
+ * and `ring` 0 and `kept` tokens 0 ... length - 1. Any other has `kept` sinks and dilated tokens, and behind them
  * `ring` tokens: those of positions `from` ... length - 1 that are neither. Both
  * are in the order of positions. Of the tokens that the next one's window reaches
- * none is missing.
+ * none is missing. A store of snapkv has `from` tokens fewer than the length, which its
+ * compression took away: the tokens of the positions are there, and all that came later.
+ *
+ * `when` snapkv heads are compressed unasked: 0 with the next token that is decoded, 1
+ * with the one after the next prompt, 2 never. The queries are those of the last tokens,
+ * not turned; `group` is the number of query heads of a key/value head, and a cache with
+ * another reads all but the queries.
  *
  * A row is what the cache has of one token and head: turned K, in the cache's dtype. */
 #include "snapshot.h"
@@ -44,7 +53,7 @@ struct saving {
     ratp_seq *seq;
     struct snapshot_store *stores; /* [store_count] */
     uint32_t runs;
-    uint64_t state, end; /* where the state begins, and where the checksum does */
+    uint64_t snapkv, state, end; /* where they and the state begin, and where the checksum does */
     unsigned char *data;
     unsigned char *image; /* neighbouring pages, as read */
     uint64_t image_bytes;
@@ -72,11 +81,13 @@ static ratp_status measure(struct saving *save, struct error *err)
     for (uint32_t slab = 0; slab < cache->slabs; slab += variant_run(seq, slab))
         save->runs++;
     for (uint32_t s = 0; s < stores; s++)
-        save->stores[s].from = seq->stores[s].ring_from;
+        save->stores[s].from = store_compresses(&seq->layout->stores[s])
+                                   ? seq->stores[s].dropped : seq->stores[s].ring_from;
     uint64_t head = SNAPSHOT_HEAD + sizeof(uint32_t) * SNAPSHOT_NUMBERS +
                     sizeof(double) * SNAPSHOT_REALS + sizeof(float) * snapshot_factors(cache) +
                     (uint64_t)SNAPSHOT_RUN * save->runs + (uint64_t)SNAPSHOT_STORE * stores;
-    save->state = snapshot_place(cache, seq->layout, seq->length, head, save->stores);
+    save->snapkv = snapshot_place(cache, seq->layout, seq->length, head, save->stores);
+    save->state = save->snapkv + snapshot_snapkv_bytes(seq, save->stores);
     save->end = save->state + (seq->length ? seq_state_bytes(cache) : 0);
     return RATP_OK;
 }
@@ -182,6 +193,8 @@ static ratp_status write_tokens(struct saving *save, struct error *err)
         if (!status)
             status = save_list(save, &save->stores[s], true, &seq->stores[s].ring, err);
     }
+    if (!status && save->state > save->snapkv)
+        status = snapshot_save_snapkv(seq, save->stores, save->data + save->snapkv, err);
     if (!status && save->end > save->state)
         status = b->ops->mem_read(b, &seq->state, seq_state_offset(seq, seq->state_copy),
                                   save->data + save->state, save->end - save->state, err);

@@ -32,7 +32,8 @@ static ratp_status reserve(ratp_cache *cache, struct step_part *part, uint32_t i
     struct part_store *change = &part->stores[index];
     uint32_t slots = cache->shape.page_slots;
     uint32_t length = part->seq->length, total = length + part->rows;
-    uint64_t kept = store_kept(store, length), keep = store_kept(store, total);
+    uint64_t kept = store_kept(store, length) - held->dropped;
+    uint64_t keep = store_kept(store, total) - held->dropped;
     uint32_t pages = pages_for(cache, keep);
     change->kept_before = held->kept.count;
     change->ring_before = held->ring.count;
@@ -86,6 +87,8 @@ static void free_step(ratp_step *step)
         cache->step = NULL;
         atomic_fetch_sub(&cache->object.children, 1);
     }
+    for (uint32_t i = 0; i < step->count; i++)
+        free(step->parts[i].before);
     free(step->parts);
     free(step->part_stores);
     free(step->classes);
@@ -117,6 +120,10 @@ static void release(ratp_step *step)
             page_list_cut(pool, &part->seq->stores[s].kept, part->stores[s].kept_before);
             restore_original(pool, &part->seq->stores[s].kept, &part->stores[s]);
             page_list_cut(pool, &part->seq->stores[s].ring, part->stores[s].ring_before);
+        }
+        if (part->before) {
+            compress_swap(part->seq, part->before);
+            stores_drop(step->cache, part->seq->layout, part->before);
         }
     }
 }
@@ -151,6 +158,25 @@ static ratp_status add_part(ratp_step *step, uint32_t i, const struct ratp_step_
     seq->step = step;
     step->rows += rows;
     return RATP_OK;
+}
+
+/* Compresses the past of decoded tokens where that is due. The pages that hold it are
+ * kept until the step is over. */
+static ratp_status compress_part(struct step_part *part, struct error *err)
+{
+    ratp_seq *seq = part->seq;
+    if (part->prompt || !compress_due(seq, &part->waits))
+        return RATP_OK;
+    struct seq_store *other = calloc(seq->layout->store_count, sizeof *other);
+    if (!other)
+        return fail(err, RATP_OUT_OF_MEMORY, "no host memory to compress %u stores",
+                    seq->layout->store_count);
+    ratp_status status = compress_run(seq, other, err);
+    if (status)
+        free(other);
+    else
+        part->before = other;
+    return status;
 }
 
 /* Room for what the step changes in every store. */
@@ -244,6 +270,8 @@ ratp_status step_open(ratp_cache *cache, const struct ratp_step_params *params, 
     if (!status)
         status = add_stores(step, err);
     for (uint32_t i = 0; i < count && !status; i++)
+        status = compress_part(&step->parts[i], err);
+    for (uint32_t i = 0; i < count && !status; i++)
         for (uint32_t s = 0; s < step->parts[i].seq->layout->store_count && !status; s++)
             status = reserve(cache, &step->parts[i], s, err);
     if (!status)
@@ -261,194 +289,6 @@ error:
     release(step);
     free_step(step);
     return status;
-}
-
-uint32_t step_rows(const ratp_step *step)
-{
-    return step->rows;
-}
-
-ratp_cache *step_cache(const ratp_step *step)
-{
-    return step->cache;
-}
-
-ratp_status step_may_attend(const ratp_step *step, uint32_t layer, struct error *err)
-{
-    if (step->broken)
-        return fail(err, RATP_WRONG_STATE, "an earlier call of this step failed; abort it");
-    if (layer >= step->cache->layers)
-        return fail(err, RATP_INVALID_ARGUMENT, "layer is %u, the geometry has %u", layer,
-                    step->cache->layers);
-    if (step->attended[layer])
-        return fail(err, RATP_WRONG_STATE, "layer %u was attended in this step already", layer);
-    if (step->attached && !step->awaited)
-        return fail(err, RATP_WRONG_STATE,
-                    "step_recorded was called; call step_record again, or commit or abort the step");
-    return RATP_OK;
-}
-
-bool step_recording(const ratp_step *step)
-{
-    return step->attached;
-}
-
-ratp_status step_stream(ratp_step *step, struct stream **out, struct error *err)
-{
-    struct backend *b = step->cache->backend;
-    ratp_status status = RATP_OK;
-    if (!step->stream)
-        status = b->ops->stream_begin(b, &step->stream, err);
-    *out = step->stream;
-    return status;
-}
-
-static ratp_status copy_page(ratp_step *step, const struct pool *pool, const struct page *to,
-                             const struct page *from, struct error *err)
-{
-    struct backend *b = step->cache->backend;
-    const struct mem *to_mem = &to->block->mem, *from_mem = &from->block->mem;
-    return b->ops->copy(b, step->stream, to_mem, to->address - to_mem->address, from_mem,
-                        from->address - from_mem->address, pool->page_bytes, err);
-}
-
-/* What comes before the first layer: a new sequence's memory state is zero, and
- * pages that were shared are copied. */
-static ratp_status begin(ratp_step *step, struct error *err)
-{
-    ratp_cache *cache = step->cache;
-    struct backend *b = cache->backend;
-    uint64_t state = seq_state_bytes(cache);
-    ratp_status status = RATP_OK;
-    for (uint32_t i = 0; i < step->count && !status; i++) {
-        const struct step_part *part = &step->parts[i];
-        const ratp_seq *seq = part->seq;
-        if (state && seq->length == 0)
-            status = b->ops->fill_zero(b, step->stream, &seq->state,
-                                       seq_state_offset(seq, seq->state_copy), state, err);
-        for (uint32_t s = 0; s < seq->layout->store_count && !status; s++) {
-            const struct part_store *change = &part->stores[s];
-            if (change->original)
-                status = copy_page(step, seq->layout->stores[s].pool,
-                                   seq->stores[s].kept.page[change->kept_before - 1],
-                                   change->original, err);
-        }
-    }
-    step->begun = true;
-    return status;
-}
-
-/* The operand from key/value head `head` on; `group` query heads belong to one. */
-static struct operand heads_from(struct operand o, uint32_t head, uint32_t group)
-{
-    if (o.address)
-        o.address += (uint64_t)head * group * o.head_stride;
-    return o;
-}
-
-/* A run of heads of a layer that are one class. */
-static ratp_status run_heads(ratp_step *step, uint32_t slab, uint32_t heads,
-                             const struct step_io *io, struct error *err)
-{
-    const ratp_cache *cache = step->cache;
-    struct backend *b = cache->backend;
-    uint32_t head = slab % cache->shape.kv_heads;
-    uint32_t group = cache->shape.query_heads / cache->shape.kv_heads;
-    struct layer_shape shape = shape_of_run(cache, heads);
-    const struct plan_class *cls = &step->classes[step->slab_class[slab]];
-    struct memory_args memory = {
-        .plan = &step->plan, .cls = cls, .shape = &shape, .slab = slab,
-        .state_offset = slab * cache->slab_state_bytes,
-        .k = heads_from(io->k, head, 1), .v = heads_from(io->v, head, 1),
-        .f = heads_from(io->f, head, 1),
-    };
-    struct attend_args attend = {
-        .plan = &step->plan, .cls = cls, .shape = &shape, .slab = slab,
-        .q = heads_from(io->q, head, group), .o = heads_from(io->o, head, group),
-        .out = heads_from(io->out, head, group), .lse = heads_from(io->lse, head, group),
-    };
-    ratp_status status = RATP_OK;
-    if (cls->moves.count)
-        status = b->ops->move(b, step->stream, &memory, err);
-    if (!status)
-        status = b->ops->memory(b, step->stream, &memory, err);
-    if (!status && cls->summaries.count)
-        status = b->ops->summarise(b, step->stream, &memory, err);
-    if (!status && cls->choosers.count)
-        status = b->ops->choose(b, step->stream, &attend, err);
-    if (!status)
-        status = b->ops->attend(b, step->stream, &attend, err);
-    return status;
-}
-
-static ratp_status run(ratp_step *step, uint32_t layer, const struct step_io *io,
-                       struct error *err)
-{
-    ratp_cache *cache = step->cache;
-    struct backend *b = cache->backend;
-    struct stream *stream;
-    ratp_status status = step_stream(step, &stream, err);
-    if (!status && !step->begun)
-        status = begin(step, err);
-    uint32_t end = (layer + 1) * cache->shape.kv_heads;
-    for (uint32_t slab = layer * cache->shape.kv_heads, heads; slab < end && !status;
-         slab += heads) {
-        heads = run_of(cache, slab, step->slab_class);
-        status = run_heads(step, slab, heads, io, err);
-    }
-    if (status || !io->wait)
-        return status;
-    ticket done;
-    step->stream = NULL;
-    status = b->ops->stream_submit(b, stream, &done, err);
-    return status ? status : b->ops->wait(b, done, err);
-}
-
-ratp_status step_run(ratp_step *step, uint32_t layer, const struct step_io *io, struct error *err)
-{
-    ratp_status status = step_may_attend(step, layer, err);
-    if (status)
-        return status;
-    if (step->attached && io->wait)
-        return fail(err, RATP_INVALID_ARGUMENT,
-                    "io has operands in host memory, a recorded step wants buffers only");
-    status = run(step, layer, io, err);
-    if (status) {
-        step->broken = true;
-        return status;
-    }
-    step->attended[layer] = true;
-    step->attended_count++;
-    return RATP_OK;
-}
-
-ratp_status step_attach(ratp_step *step, struct stream *stream, struct error *err)
-{
-    struct backend *b = step->cache->backend;
-    if (step->broken)
-        return fail(err, RATP_WRONG_STATE, "an earlier call of this step failed; abort it");
-    if (!step->attached && step->attended_count)
-        return fail(err, RATP_WRONG_STATE,
-                    "%u layers were attended before step_record; record before the first attend",
-                    step->attended_count);
-    if (step->stream && !step->attached)
-        return fail(err, RATP_WRONG_STATE,
-                    "step_sync was called before step_record; a recorded step waits and signals "
-                    "in the host's own submission");
-    if (step->stream && step->stream != stream)
-        b->ops->stream_drop(b, step->stream);
-    step->stream = stream;
-    step->attached = step->awaited = true;
-    return RATP_OK;
-}
-
-ratp_status step_attached_done(ratp_step *step, ticket done, struct error *err)
-{
-    if (!step->attached)
-        return fail(err, RATP_WRONG_STATE, "step_recorded needs a step_record before it");
-    step->frame->busy = done;
-    step->awaited = false;
-    return RATP_OK;
 }
 
 /* The oldest position that is sure to be in a ring after the step. */
@@ -493,11 +333,13 @@ ratp_status step_finish(ratp_step *step, struct error *err)
         }
     }
     for (uint32_t i = 0; i < step->count; i++) {
-        ratp_seq *seq = step->parts[i].seq;
+        struct step_part *part = &step->parts[i];
+        ratp_seq *seq = part->seq;
         for (uint32_t s = 0; s < seq->layout->store_count; s++) {
-            struct part_store *change = &step->parts[i].stores[s];
+            struct part_store *change = &part->stores[s];
             struct pool *pool = seq->layout->stores[s].pool;
             seq->stores[s].ring_from = ring_from(step, i, s);
+            observe_commit(&seq->layout->stores[s], &seq->stores[s], part->rows);
             if (change->original)
                 page_release(pool, change->original);
             if (!change->renewed)
@@ -505,7 +347,13 @@ ratp_status step_finish(ratp_step *step, struct error *err)
             page_list_cut(pool, &seq->stores[s].ring, 0);
             seq->stores[s].ring = change->fresh;
         }
-        seq->length += step->parts[i].rows;
+        if (part->before)
+            stores_drop(cache, seq->layout, part->before);
+        if (part->prompt && seq->when == COMPRESS_AFTER_PROMPT)
+            seq->when = COMPRESS_AT_DECODE;
+        else if (!part->prompt && seq->when == COMPRESS_AT_DECODE && !part->waits)
+            seq->when = COMPRESS_WHEN_ASKED;
+        seq->length += part->rows;
         seq->state_copy ^= 1;
     }
     free_step(step);
@@ -521,6 +369,7 @@ void step_cancel(ratp_step *step)
             struct seq_store *held = &step->parts[i].seq->stores[s];
             const struct store *store = &step->parts[i].seq->layout->stores[s];
             uint64_t total = (uint64_t)step->parts[i].seq->length + step->parts[i].rows;
+            observe_abort(store, held, step->parts[i].rows);
             if (!store->everything && !step->parts[i].stores[s].renewed &&
                 total > held->ring_from + store->ring_slots)
                 held->ring_from = (uint32_t)(total - store->ring_slots);

@@ -18,6 +18,8 @@ struct step_part {
     uint32_t rows;
     bool prompt; /* its tokens are of a prompt, else decoded */
     struct part_store *stores; /* [seq->layout->store_count] */
+    struct seq_store *before; /* what the step compressed, as it was; NULL: nothing */
+    bool waits;               /* compression is due, and too few queries are known */
 };
 
 struct ratp_step {

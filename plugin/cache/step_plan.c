@@ -62,10 +62,12 @@ static uint64_t state_address(const ratp_seq *seq, uint32_t copy)
     return seq->state.address + seq_state_offset(seq, copy);
 }
 
+/* A head that was compressed attends all that it holds, in prompts too. */
 static const struct variant *variant_of(const struct step_part *part, uint32_t slab)
 {
     const struct choice *choice = &part->seq->layout->choice[slab];
-    return part->prompt ? &choice->prompt : &choice->decode;
+    bool compressed = part->seq->stores[part->seq->layout->slab_store[slab]].dropped > 0;
+    return part->prompt && !compressed ? &choice->prompt : &choice->decode;
 }
 
 /* How the part's queries choose their keys, if they do. */
@@ -73,7 +75,7 @@ static void add_selection(const struct step_part *part, uint32_t slab, struct gp
 {
     const struct store *store = seq_store_of(part->seq, slab);
     const struct variant *variant = variant_of(part, slab);
-    const struct summary *summary = summary_for(store, variant);
+    const struct summary *summary = view->line_pos0 ? NULL : summary_for(store, variant);
     view->summaries = part->seq->layout->summaries;
     view->summary_head = store->summary_bytes;
     uint32_t last = part->seq->length + part->rows - 1;
@@ -109,6 +111,7 @@ static struct view_source source_of(const ratp_step *step, uint32_t i,
     if (store->everything) {
         source.line_page0 = at.kept;
         source.line_pages = lists[0]->count;
+        source.dropped = part->seq->stores[layout->slab_store[slab]].dropped;
         return source;
     }
     source.kept_page0 = at.kept;
@@ -139,27 +142,38 @@ static uint32_t moved(const ratp_step *step, uint32_t i, uint32_t s, uint32_t *f
     return *from < length ? length - *from : 0;
 }
 
+/* Entries that the part's new tokens complete; where tokens are gone, none is read. */
+static uint32_t entries_of(const struct step_part *part, uint32_t s)
+{
+    return part->seq->stores[s].dropped ? 0 : summary_count(&part->seq->layout->stores[s]);
+}
+
 static void add_views(ratp_step *step, struct blob *blob, uint32_t index)
 {
     const ratp_cache *cache = step->cache;
     uint32_t slab = step->class_slab[index];
     struct plan_class *out = &step->classes[index];
-    uint32_t from, move_count = 0, summaries = 0;
+    uint32_t from, move_count = 0, summaries = 0, observers = 0;
     for (uint32_t i = 0; i < step->count; i++) {
-        move_count += moved(step, i, step->parts[i].seq->layout->slab_store[slab], &from) > 0;
-        summaries += summary_count(seq_store_of(step->parts[i].seq, slab));
+        uint32_t store = step->parts[i].seq->layout->slab_store[slab];
+        move_count += moved(step, i, store, &from) > 0;
+        summaries += entries_of(&step->parts[i], store);
+        observers += observe_count(&step->parts[i].seq->layout->stores[store]);
     }
     out->views.count = step->count;
     out->moves.count = move_count;
     out->summaries.count = summaries;
+    out->observers.count = observers;
     blob_add(blob, step->count * sizeof(struct gpu_view), &out->views.offset);
     blob_add(blob, move_count * sizeof(struct gpu_move), &out->moves.offset);
     blob_add(blob, summaries * sizeof(struct gpu_summary), &out->summaries.offset);
+    blob_add(blob, observers * sizeof(struct gpu_observer), &out->observers.offset);
     if (blob->failed)
         return;
     struct gpu_view *view = (void *)(blob->data + out->views.offset);
     struct gpu_move *move = (void *)(blob->data + out->moves.offset);
     struct gpu_summary *summary = (void *)(blob->data + out->summaries.offset);
+    struct gpu_observer *observer = (void *)(blob->data + out->observers.offset);
     uint32_t page = 0, row = 0;
     for (uint32_t i = 0; i < step->count; i++) {
         const struct page_list *lists[3];
@@ -178,8 +192,11 @@ static void add_views(ratp_step *step, struct blob *blob, uint32_t index)
         plan_view(&source, &view[i]);
         view[i].offsets = layout->offsets;
         add_selection(&step->parts[i], slab, &view[i]);
-        summary_list(&layout->stores[store], i, source.pos0, source.rows, summary);
-        summary += summary_count(&layout->stores[store]);
+        if (entries_of(&step->parts[i], store))
+            summary_list(&layout->stores[store], i, source.pos0, source.rows, summary);
+        summary += entries_of(&step->parts[i], store);
+        observe_list(step->parts[i].seq, store, i, source.rows, observer);
+        observer += observe_count(&layout->stores[store]);
         uint32_t count = moved(step, i, store, &from);
         if (count)
             *move++ = (struct gpu_move){

@@ -99,6 +99,12 @@ struct held {
     uint32_t length;
 };
 
+/* What is compressed has none: a slot is no position there, and no query chooses. */
+static uint32_t entries_of(const struct held *held, uint32_t s)
+{
+    return held->stores[s].dropped ? 0 : summary_count(&held->layout->stores[s]);
+}
+
 /* One view for each store: all classes are made of these. */
 static ratp_status make_plan(const struct held *held, struct blob *blob, struct plan *plan,
                              struct plan_class *classes, struct error *err)
@@ -124,7 +130,7 @@ static ratp_status make_plan(const struct held *held, struct blob *blob, struct 
         const struct store *store = &layout->stores[s];
         struct plan_class *cls = &classes[s];
         cls->views.count = 1;
-        cls->summaries.count = summary_count(store);
+        cls->summaries.count = entries_of(held, s);
         struct gpu_view *view = blob_add(blob, sizeof *view, &cls->views.offset);
         if (view)
             *view = (struct gpu_view){
@@ -133,7 +139,7 @@ static ratp_status make_plan(const struct held *held, struct blob *blob, struct 
                 .summary_head = store->summary_bytes};
         struct gpu_summary *list =
             blob_add(blob, cls->summaries.count * sizeof *list, &cls->summaries.offset);
-        if (list)
+        if (list && cls->summaries.count)
             summary_list(store, 0, 0, held->length, list);
         page0 += held->stores[s].kept.count;
     }
@@ -173,7 +179,7 @@ ratp_status stores_summarise(ratp_cache *cache, const struct layout *layout,
     const struct held held = {cache, layout, stores, length};
     uint32_t count = 0;
     for (uint32_t s = 0; s < layout->store_count; s++)
-        count += summary_count(&layout->stores[s]);
+        count += entries_of(&held, s);
     if (!count || !length)
         return RATP_OK;
     struct plan plan = {0};

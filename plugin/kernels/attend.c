@@ -1,15 +1,6 @@
 /* Attention: prompts, single tokens, and the join of their splits. */
 #include "attend.h"
 
-static uint32_t float_bits(float x)
-{
-    union {
-        float f;
-        uint32_t u;
-    } both = {x};
-    return both.u;
-}
-
 static uint32_t type_of(const struct operand *o)
 {
     return o->address ? (uint32_t)o->dtype : 0;

@@ -31,6 +31,16 @@ struct attend_kernel {
     struct attend_push push;
 };
 
+/* The bits of a constant. */
+static inline uint32_t float_bits(float x)
+{
+    union {
+        float f;
+        uint32_t u;
+    } both = {x};
+    return both.u;
+}
+
 /* Fills all but the kernel's own constants, of which there are `own_count`.
  * `k` points into itself afterwards: it must not be copied. */
 void attend_kernel_init(struct attend_kernel *k, const struct attend_args *args,

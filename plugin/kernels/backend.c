@@ -152,6 +152,21 @@ static ratp_status attend(struct backend *b, struct stream *s, const struct atte
     return leave(s, kernels_attend(b, s, args, err));
 }
 
+static ratp_status observe(struct backend *b, struct stream *s, const struct attend_args *args,
+                           struct error *err)
+{
+    if (vk_stream_attached(kernel_stream(s)))
+        vk_stream_section(kernel_stream(s));
+    return leave(s, kernels_observe(b, s, args, err));
+}
+
+static ratp_status compress(struct backend *b, struct stream *s, const struct compress_args *args,
+                            struct error *err)
+{
+    enter(s);
+    return leave(s, kernels_compress(b, s, args, err));
+}
+
 static ratp_status merge(struct backend *b, struct stream *s, const struct merge_args *args,
                          struct error *err)
 {
@@ -185,6 +200,8 @@ static const struct backend_ops ops = {
     .summarise = summarise,
     .choose = choose,
     .attend = attend,
+    .observe = observe,
+    .compress = compress,
     .merge = merge,
     .limits = kernels_limits,
     .info = info,

@@ -47,6 +47,10 @@ ratp_status kernels_choose(struct backend *b, struct stream *s, const struct att
                            struct error *err);
 ratp_status kernels_attend(struct backend *b, struct stream *s, const struct attend_args *args,
                            struct error *err);
+ratp_status kernels_observe(struct backend *b, struct stream *s, const struct attend_args *args,
+                            struct error *err);
+ratp_status kernels_compress(struct backend *b, struct stream *s, const struct compress_args *args,
+                             struct error *err);
 ratp_status kernels_merge(struct backend *b, struct stream *s, const struct merge_args *args,
                           struct error *err);
 void kernels_limits(struct backend *b, const struct layer_shape *shape, struct work_limits *out);

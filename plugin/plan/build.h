@@ -22,7 +22,8 @@ void *blob_add(struct blob *b, size_t size, uint32_t *offset);
 struct view_source {
     uint32_t row0, rows, pos0;
     struct variant variant;
-    bool everything; /* slot = position in the line pages */
+    bool everything; /* slot = position in the line pages, less `dropped` */
+    uint32_t dropped; /* tokens that were taken from among the first: all others are attended */
     uint32_t line_page0, line_pages; /* everything: all; else the step's new tokens (0: none) */
     uint32_t kept_page0, kept_pages;
     uint32_t ring_page0, ring_pages, ring_slots;

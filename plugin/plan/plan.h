@@ -48,6 +48,19 @@ static inline uint64_t shape_raw_bytes(const struct layer_shape *shape)
     return (uint64_t)shape->kv_heads * (shape->head_size + shape->value_size) * sizeof(float);
 }
 
+/* Work memory of a compression: of a head (votes, pooled votes, slots that are kept), and
+ * of each row, a query's logits with what their softmax is made of. There is room for one
+ * head and row at least; with more, more of them go together. */
+static inline uint64_t compress_head_bytes(uint32_t held, uint32_t capacity)
+{
+    return (((uint64_t)held + 3) / 4 * 8 + capacity) * sizeof(float);
+}
+
+static inline uint64_t compress_row_bytes(uint32_t held)
+{
+    return ((uint64_t)held + 2) * sizeof(float);
+}
+
 struct gpu_address {
     uint32_t lo, hi;
 };
@@ -134,6 +147,15 @@ struct gpu_chooser {
     uint32_t view, token;
 };
 
+/* Queries that a compression may ask for: those of tokens [token0, token0 + tokens) of a
+ * view go, as they came, to rows at, at + 1, ... (modulo `ring`) of their head's ring. The
+ * view has the table of offsets: heads follow each other as they do in its pages. */
+struct gpu_observer {
+    uint32_t view, token0, tokens;
+    uint32_t at, ring;
+    struct gpu_address queries; /* [head of the store][ring][query head of it][channel] float32 */
+};
+
 /* A token whose partials are merged: rows partial + split * step. */
 struct gpu_gather {
     uint32_t row, partial, step, splits;
@@ -186,6 +208,7 @@ struct plan_class {
     struct plan_list gathers;
     struct plan_list summaries;
     struct plan_list choosers;
+    struct plan_list observers;
     uint32_t most_blocks;  /* of a chooser, among which it chooses */
     uint32_t most_chosen;  /* view->choose at most: the stride of the lists of chosen blocks */
     bool heads_choose;     /* in some view each query head has a list of its own */

@@ -70,16 +70,18 @@ void plan_view(const struct view_source *s, struct gpu_view *view)
         .kept_page0 = s->kept_page0, .kept_pages = s->kept_pages,
         .ring_page0 = s->ring_page0, .ring_pages = s->ring_pages, .ring_slots = s->ring_slots,
         .line_page0 = s->line_page0, .line_pages = s->line_pages,
-        .line_pos0 = s->everything ? 0 : s->pos0, .line_layered = s->everything,
+        .line_pos0 = s->everything ? s->dropped : s->pos0, .line_layered = s->everything,
     };
     /* Of a prompt only the window of the next token goes to the ring: older
      * tokens would share its slots. */
     uint32_t recent = s->line_pages ? s->variant.window : s->rows;
     view->ring_from = s->rows > recent ? total - recent : s->pos0;
     if (s->variant.kind != RATP_DILATED && s->variant.kind != RATP_STREAMING) {
+        /* Where tokens are gone, those that stayed count as the last before the others: K
+         * is turned already, and none is after the query. */
         add_segment(view, (struct gpu_segment){
-            .page0 = s->line_page0, .pages = s->line_pages, .pos0 = 0, .pos_step = 1,
-            .slot0 = 0, .slot_step = 1, .keys = total, .layered = 1});
+            .page0 = s->line_page0, .pages = s->line_pages, .pos0 = s->dropped, .pos_step = 1,
+            .slot0 = 0, .slot_step = 1, .keys = total - s->dropped, .layered = 1});
         return;
     }
     add_kept(s, view);

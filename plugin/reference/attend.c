@@ -92,19 +92,6 @@ static float mask_at(const struct batch *batch, uint32_t i, uint32_t position)
     return dtype_load(row + view_start + position * dtype_size(mask->dtype), mask->dtype);
 }
 
-/* Several sums, so that the compiler may use vectors. */
-static double dot(const double *restrict a, const double *restrict b, uint32_t channels)
-{
-    double lane[LANES] = {0};
-    for (uint32_t c = 0; c < channels; c += LANES)
-        for (uint32_t l = 0; l < LANES; l++)
-            lane[l] += a[c + l] * b[c + l];
-    double sum = 0;
-    for (uint32_t l = 0; l < LANES; l++)
-        sum += lane[l];
-    return sum;
-}
-
 /* Logits of row i; -inf for a key that it does not see. */
 static void score_row(struct stream *restrict s, const struct batch *batch,
                       const struct gpu_segment *segment, uint32_t i, uint32_t count)

@@ -68,6 +68,19 @@ void rotate(const struct layer_shape *shape, const struct rotation *rotation, do
 /* Undoes `rotate`, its YaRN attention factor too. */
 void rotate_back(const struct layer_shape *shape, const struct rotation *rotation, double *row);
 
+/* Several sums, so that the compiler may use vectors. */
+static inline double dot(const double *restrict a, const double *restrict b, uint32_t channels)
+{
+    double lane[LANES] = {0};
+    for (uint32_t c = 0; c < channels; c += LANES)
+        for (uint32_t l = 0; l < LANES; l++)
+            lane[l] += a[c + l] * b[c + l];
+    double sum = 0;
+    for (uint32_t l = 0; l < LANES; l++)
+        sum += lane[l];
+    return sum;
+}
+
 /* RATP_INTERNAL for a head that MAX_CHANNELS does not hold. */
 ratp_status shape_check(const struct layer_shape *shape, struct error *err);
 
@@ -83,6 +96,10 @@ ratp_status reference_choose(struct backend *b, struct stream *s, const struct a
                              struct error *err);
 ratp_status reference_attend(struct backend *b, struct stream *s, const struct attend_args *args,
                              struct error *err);
+ratp_status reference_observe(struct backend *b, struct stream *s, const struct attend_args *args,
+                              struct error *err);
+ratp_status reference_compress(struct backend *b, struct stream *s,
+                               const struct compress_args *args, struct error *err);
 ratp_status reference_merge(struct backend *b, struct stream *s, const struct merge_args *args,
                             struct error *err);
 

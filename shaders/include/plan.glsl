@@ -56,6 +56,12 @@ struct Chooser {
     uint view, token;
 };
 
+struct Observer {
+    uint view, token0, tokens;
+    uint at, ring;
+    Address queries;
+};
+
 const uint PLAN_SEGMENTS = 4;
 
 struct ViewRecord {
@@ -102,6 +108,7 @@ layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Sca
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Moves { Move at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Summaries { Summary at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Choosers { Chooser at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Observers { Observer at[]; };
 
 uvec2 to_uvec2(Address a)
 {

@@ -70,7 +70,7 @@ void __wrap_free(void *pointer)
 /* ---- The life ---- */
 
 enum { LAYERS = 3, HEADS = 4, KV_HEADS = 2, SIZE = 16, MAX_ROWS = 96, STEPS = 5, FORK_STEPS = 2,
-       LOAD_STEPS = 1, ALL_STEPS = STEPS + FORK_STEPS + LOAD_STEPS };
+       LOAD_STEPS = 1, SNAP_STEPS = 4, ALL_STEPS = STEPS + FORK_STEPS + LOAD_STEPS + SNAP_STEPS };
 enum { COUNT = MAX_ROWS * HEADS * SIZE };
 
 static const struct ratp_api *ratp;
@@ -173,6 +173,44 @@ static void reload(ratp_cache *cache, ratp_seq *const *seqs)
     CHECK(memcmp(&before, &after, sizeof before) == 0);
 }
 
+/* Prompts that are compressed by the first decoded token, and when asked. */
+static void compress(ratp_instance *instance, ratp_cache *cache)
+{
+    static const char json[] = "{\"default\": \"snapkv20o6n3\", \"rules\": ["
+                               "{\"layers\": 1, \"variant\": \"d8w12s2\"}]}";
+    static const char other_json[] = "{\"default\": \"snapkv20o6n3\", \"rules\": ["
+                                     "{\"layers\": 1, \"variant\": \"streamw5\"}]}";
+    static const uint32_t tokens[SNAP_STEPS][2] = {{40, 30}, {1, 1}, {9, 1}, {1, 3}};
+    static unsigned char data[1 << 18];
+    ratp_policy *policies[2] = {NULL, NULL};
+    ratp_seq *seqs[2] = {NULL, NULL}, *loaded = NULL;
+    uint64_t size = 0, count = 0;
+    uint32_t positions[64];
+    int number = STEPS + FORK_STEPS + LOAD_STEPS;
+    TWICE(instance, ratp->policy_from_json(instance, json, sizeof json - 1, &policies[0]));
+    TWICE(instance, ratp->policy_from_json(instance, other_json, sizeof other_json - 1,
+                                           &policies[1]));
+    TWICE(cache, ratp->seq_create(cache, &seqs[0]));
+    TWICE(seqs[0], ratp->seq_set_policy(seqs[0], policies[0]));
+    TWICE(seqs[0], ratp->seq_fork(seqs[0], &seqs[1]));
+    for (int i = 0; i < 3; i++)
+        pass(cache, seqs, tokens[i], number + i);
+    TWICE(seqs[0], ratp->seq_compress(seqs[0]));
+    TWICE(seqs[0], ratp->seq_positions(seqs[0], 0, 1, positions, 64, &count));
+    CHECK_EQUAL(count, 20);
+    TWICE(seqs[0], ratp->seq_set_policy(seqs[0], policies[1]));
+    TWICE(seqs[1], ratp->seq_save(seqs[1], data, sizeof data, &size));
+    CHECK_EQUAL(ratp->seq_destroy(&seqs[1]), RATP_OK);
+    TWICE(cache, ratp->seq_load(cache, data, size, &seqs[1]));
+    TWICE(seqs[1], ratp->seq_fork(seqs[1], &loaded));
+    pass(cache, seqs, tokens[3], number + 3);
+    CHECK_EQUAL(ratp->seq_destroy(&loaded), RATP_OK);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQUAL(ratp->seq_destroy(&seqs[i]), RATP_OK);
+        CHECK_EQUAL(ratp->policy_destroy(&policies[i]), RATP_OK);
+    }
+}
+
 static void life(void)
 {
     static const char json[] = "{\"default\": \"d8w12s2\", \"rules\": ["
@@ -216,6 +254,7 @@ static void life(void)
     for (int i = 0; i < 2; i++)
         CHECK_EQUAL(ratp->seq_destroy(&forks[i]), RATP_OK);
     reload(cache, seqs);
+    compress(instance, cache);
     external(device);
     for (int i = 0; i < 2; i++)
         CHECK_EQUAL(ratp->seq_destroy(&seqs[i]), RATP_OK);

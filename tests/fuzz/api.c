@@ -163,6 +163,8 @@ static void create_policy(struct world *w, struct slot *slot)
     static const char *const texts[] = {
         "{}", "{\"default\": \"d4w8s2\"}", "{\"default\": \"streamw5s1\", \"rules\": [{\"layers\": 0}]}",
         "{\"rules\": [{\"layers\": \"0-1,1-\", \"heads\": 0, \"variant\": \"d3\"}]}",
+        "{\"default\": \"snapkv12o4n3\"}",
+        "{\"default\": \"d3w4:snapkv9o8\", \"rules\": [{\"layers\": 0, \"variant\": \"d4w8s2\"}]}",
     };
     ratp_instance *instance = handle_of(w, &w->slots[INSTANCE][0]);
     ratp_policy *policy = (ratp_policy *)w;
@@ -171,12 +173,13 @@ static void create_policy(struct world *w, struct slot *slot)
     if (chance(w, 50)) {
         status = called(w, "policy_create", ratp->policy_create(instance, &policy), instance);
     } else {
-        uint32_t i = take(w, 0, 3);
+        uint32_t i = take(w, 0, sizeof texts / sizeof *texts - 1);
         size_t size = strlen(texts[i]);
         char *text = allocate(w, size);
         memcpy(text, texts[i], size);
         size = fault(w) ? take(w, 0, (uint32_t)size) : size;
         wild = i == 3;
+        w->snapkv |= i > 3;
         w->may = i == 2 ? 1u << RATP_PARSE_ERROR : 0;
         status = called(w, "policy_from_json",
                         ratp->policy_from_json(instance, fault(w) ? NULL : text, size, &policy),

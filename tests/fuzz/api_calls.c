@@ -138,7 +138,7 @@ static void ask_positions(struct world *w, const struct slot *slot)
                seq))
         return;
     REQUIRE(count <= slot->length);
-    REQUIRE(cache->retention == RATP_RETAIN_NEEDED || count == slot->length);
+    REQUIRE(cache->retention == RATP_RETAIN_NEEDED || w->snapkv || count == slot->length);
     for (uint64_t i = 0; i < count && i < capacity; i++)
         REQUIRE(positions[i] < slot->length && (i == 0 || positions[i] > positions[i - 1]));
 }
@@ -164,7 +164,7 @@ static void truncate_seq(struct world *w, struct slot *slot)
     uint64_t length = fault(w) ? slot->length + 1 + (uint64_t)wrong_number(w) : take(w, 0, slot->length);
     ratp_seq *seq = handle_of(w, slot);
     w->may = slot->step ? 1u << RATP_WRONG_STATE : 0;
-    if (slot->parent->retention == RATP_RETAIN_NEEDED)
+    if (slot->parent->retention == RATP_RETAIN_NEEDED || w->snapkv)
         w->may |= 1u << RATP_NOT_RETAINED;
     if (!called(w, "seq_truncate", ratp->seq_truncate(seq, length), seq))
         slot->length = (uint32_t)length;
@@ -178,17 +178,28 @@ static void switch_seq(struct world *w, struct slot *slot)
     w->may = slot->step ? 1u << RATP_WRONG_STATE : 0;
     if (to && policy->wild)
         w->may |= 1u << RATP_INVALID_ARGUMENT;
-    if (slot->parent->retention == RATP_RETAIN_NEEDED)
+    if (slot->parent->retention == RATP_RETAIN_NEEDED || w->snapkv)
         w->may |= 1u << RATP_NOT_RETAINED;
-    if (slot->parent->retention == RATP_RETAIN_NEEDED && slot->parent->limited)
+    if ((slot->parent->retention == RATP_RETAIN_NEEDED || w->snapkv) && slot->parent->limited)
         w->may |= 1u << RATP_OUT_OF_MEMORY | 1u << RATP_CACHE_FULL;
     called(w, "seq_set_policy", ratp->seq_set_policy(seq, to), seq);
+}
+
+static void compress_seq(struct world *w, struct slot *slot)
+{
+    ratp_seq *seq = handle_of(w, slot);
+    w->may = slot->step ? 1u << RATP_WRONG_STATE : 0;
+    if (w->snapkv)
+        w->may |= 1u << RATP_NOT_RETAINED;
+    if (w->snapkv && slot->parent->limited)
+        w->may |= 1u << RATP_OUT_OF_MEMORY | 1u << RATP_CACHE_FULL;
+    called(w, "seq_compress", ratp->seq_compress(seq), seq);
 }
 
 void call_seq(struct world *w)
 {
     struct slot *slot = any_slot(w, SEQ), *cache = any_slot(w, CACHE);
-    uint32_t way = take(w, 0, 10);
+    uint32_t way = take(w, 0, 11);
     if (!slot || way <= 2) {
         if (cache)
             create_seq(w, cache);
@@ -203,6 +214,8 @@ void call_seq(struct world *w)
     } else if (way == 8) {
         switch_seq(w, slot);
     } else if (way == 9) {
+        compress_seq(w, slot);
+    } else if (way == 10) {
         ratp_seq *seq = handle_of(w, slot);
         called(w, "seq_stats", ratp->seq_stats(seq, room(w, sizeof(struct ratp_seq_stats))), seq);
     } else {

@@ -41,6 +41,7 @@ struct snapshot {
 };
 
 struct world {
+    bool snapkv; /* a policy has it: sequences may have lost tokens, whatever their cache retains */
     const uint8_t *data;
     size_t left;
     struct slot slots[KINDS][SLOTS];

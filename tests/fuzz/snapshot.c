@@ -7,8 +7,7 @@
 #include <string.h>
 #include <zlib.h>
 
-
-enum { LAYERS = 2, HEADS = 2, SIZE = 8, MAX_TOKENS = 64, CACHES = 3, LENGTHS = 4 };
+enum { LAYERS = 2, HEADS = 2, SIZE = 8, MAX_TOKENS = 64, CACHES = 4, LENGTHS = 4 };
 enum { LEAST = 36 }; /* bytes that make a head and a checksum */
 
 static const struct ratp_api *ratp;
@@ -23,11 +22,12 @@ static ratp_cache *make_cache(int number)
         "{}",
         "{\"default\": \"d4w5s3\", \"rules\": [{\"heads\": 1, \"variant\": \"streamw9s1\"}]}",
         "{\"default\": \"d3w2\", \"rules\": [{\"layers\": 1, \"variant\": \"dense\"}]}",
+        "{\"default\": \"snapkv12o4n3\", \"rules\": [{\"heads\": 1, \"variant\": \"d4w5\"}]}",
     };
     struct ratp_rope rope = {sizeof rope, .style = RATP_ROPE_HALF, .yarn_factor = 2,
                              .yarn_context = 32};
     struct ratp_geometry geometry = {sizeof geometry, LAYERS, HEADS, HEADS, SIZE,
-                                     .memory = number < 2, .max_tokens = MAX_TOKENS,
+                                     .memory = number != 2, .max_tokens = MAX_TOKENS,
                                      .rope = number ? &rope : NULL};
     struct ratp_cache_params params = {sizeof params, .geometry = &geometry, .page_slots = 8,
                                        .retention = number ? RATP_RETAIN_NEEDED : RATP_RETAIN_FULL};
@@ -88,6 +88,8 @@ size_t fuzz_seed(size_t index, uint8_t *out)
     REQUIRE(ratp->seq_create(cache, &seq) == RATP_OK);
     if (length)
         feed(cache, seq, length);
+    if (length > 20)
+        feed(cache, seq, 1); /* compresses */
     REQUIRE(ratp->seq_save(seq, out, FUZZ_ROOM, &size) == RATP_OK);
     REQUIRE(ratp->seq_destroy(&seq) == RATP_OK);
     return size;

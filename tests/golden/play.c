@@ -213,12 +213,9 @@ static uint32_t attended_of(const struct run *r, const struct ratp_variant *v, u
     bool decoded = t >= r->layer->prefill;
     if (v->kind == RATP_MOBA || (v->kind == RATP_QUEST && decoded))
         return 0;
-    /* Under retention `full` all is held. The prompt may be compressed when it ends, or
-     * when the first token after it comes. */
+    /* The prompt is compressed when the first token after it comes. */
     if (v->kind == RATP_SNAPKV && decoded)
-        return r->manner.retention == RATP_RETAIN_NEEDED && t > r->layer->prefill
-                   ? (uint32_t)held + 1
-                   : 0;
+        return t > r->layer->prefill ? (uint32_t)held + 1 : 0;
     bool dense = v->kind == RATP_DENSE || v->kind == RATP_QUEST || v->kind == RATP_SNAPKV;
     for (uint64_t i = 0; i < held; i++) {
         uint32_t j = positions[i];
@@ -233,7 +230,7 @@ static enum golden_status check_kept(struct run *r, uint32_t t, uint32_t b, uint
                                      const uint32_t *positions, uint64_t held)
 {
     const struct golden_layer *layer = r->layer;
-    if (!layer->kept || r->manner.retention != RATP_RETAIN_NEEDED || t <= layer->prefill)
+    if (!layer->kept || t <= layer->prefill)
         return GOLDEN_PASSED;
     if (r->manner.cache != RATP_F32)
         return GOLDEN_PASSED; /* rounding may keep others */

@@ -1,5 +1,5 @@
 /* Has a driver compile every pipeline, and runs nothing: steps of many
- * geometries are recorded and aborted. For drivers that compile without their
+ * geometries are recorded, for a queue that does not run them. For drivers that compile without their
  * hardware (see tests/radv.sh). */
 #include "check.h"
 #include "null_device.h"
@@ -30,8 +30,9 @@ static bool good(ratp_status status, const void *object, const char *what)
     return CHECK(status == RATP_OK);
 }
 
-/* Many tokens and one in a step, every layer recorded, then dropped. The many are decoded
- * ones as often as a prompt: variants that choose by the query do so for these. */
+/* Many tokens and one in a step, every layer recorded; then the compression of a prompt.
+ * The many are decoded ones as often as a prompt: variants that choose by the query do so
+ * for these. */
 static void record_step(ratp_cache *cache, bool memory, ratp_dtype dtype, uint32_t layers)
 {
     ratp_seq *seqs[2] = {NULL, NULL};
@@ -51,7 +52,8 @@ static void record_step(ratp_cache *cache, bool memory, ratp_dtype dtype, uint32
     if (good(ratp->step_begin(cache, &params, &step), cache, "step_begin")) {
         for (uint32_t layer = 0; layer < layers; layer++)
             recorded += good(ratp->step_attend(step, layer, &io), step, "step_attend");
-        good(ratp->step_abort(&step), cache, "step_abort");
+        if (good(ratp->step_commit(&step), step, "step_commit"))
+            good(ratp->seq_compress(seqs[0]), seqs[0], "seq_compress");
     }
     for (int i = 0; i < 2; i++)
         good(ratp->seq_destroy(&seqs[i]), cache, "seq_destroy");
@@ -65,7 +67,7 @@ static void record_model(ratp_policy *policy, uint32_t head_size, uint32_t kv_he
         .style = memory ? RATP_ROPE_HALF : RATP_ROPE_INTERLEAVED,
     };
     const struct ratp_geometry geometry = {
-        .struct_size = sizeof geometry, .layers = 5, .query_heads = QUERY_HEADS,
+        .struct_size = sizeof geometry, .layers = 6, .query_heads = QUERY_HEADS,
         .kv_heads = kv_heads, .head_size = head_size, .memory = memory, .max_tokens = 4096,
         .softcap = memory ? 0.0f : 30.0f, .rope = &rope,
     };
@@ -87,7 +89,7 @@ static void record_all(ratp_policy *policy)
     static const uint32_t head_sizes[] = {16, 32, 64, 80, 96, 128, 256};
     static const ratp_dtype types[] = {RATP_F32, RATP_F16, RATP_BF16, RATP_Q8_0};
     for (size_t h = 0; h < sizeof head_sizes / sizeof *head_sizes; h++)
-        for (uint32_t kv_heads = 1; kv_heads <= QUERY_HEADS; kv_heads *= 2)
+        for (uint32_t kv_heads = 1; kv_heads <= QUERY_HEADS; kv_heads *= QUERY_HEADS)
             for (int t = 0; t < 3; t++)
                 for (int c = 0; c < (head_sizes[h] % 32 ? 3 : 4); c++)
                     for (int memory = 0; memory < 2; memory++)
@@ -103,6 +105,7 @@ static ratp_policy *make_policy(ratp_instance *instance)
          .sinks = 4},
         {.struct_size = sizeof(struct ratp_variant), .kind = RATP_MOBA, .block = 64, .topk = 2},
         {.struct_size = sizeof(struct ratp_variant), .kind = RATP_QUEST, .budget = 32},
+        {.struct_size = sizeof(struct ratp_variant), .kind = RATP_SNAPKV, .capacity = 64},
     };
     ratp_policy *policy = NULL;
     if (!good(ratp->policy_create(instance, &policy), instance, "policy_create"))

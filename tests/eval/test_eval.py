@@ -187,6 +187,33 @@ class Evaluator(unittest.TestCase):
         policy = self.rows_of(self.model, "--policy", self.write("policy.json", rules))
         self.assertEqual(policy[0]["nats"], dilated["nats"])
 
+    def test_compressed_prompts(self):
+        # The first byte of an answer is what the whole prompt says, the second what the
+        # kept tokens say. Where does dense attention say another?
+        text = self.held_out()
+        for end in range(60, len(text)):
+            first = self.logits(text[:end], "dense")[-1].argmax()
+            if not 32 < first < 127:
+                continue
+            kept, whole = (self.logits(text[:end] + chr(first), variant, end)[-1].argmax()
+                           for variant in ("snapkv16o8", "dense"))
+            if kept != whole and 32 < kept < 127:
+                break
+        entry = {"text": text[: end - 5], "needles": 1, "questions": [
+            {"ask": text[end - 5 : end], "answer": chr(first) + chr(kept), "distance": 3}] * 2}
+        entry["questions"][1] = {"ask": " again ", "answer": "?", "distance": 3}
+        path = self.write("one.jsonl", json.dumps(entry) + "\n")
+        rows = self.rows_of(self.model, "--variants", "snapkv16o8,dense", "--questions", path)
+        self.assertEqual([row["by_distance"][0]["right"] for row in rows], [1, 0])
+        self.assertEqual([row["asked"] for row in rows], [2, 2])
+        # 16 of the prompt, and the answer, which is the longer sequence's.
+        self.assertEqual(rows[0]["keys"], 17)
+        self.assertEqual(rows[0]["text_tokens"], 0)
+        # Prompts that fit are whole.
+        rows = self.rows_of(self.model, "--variants", "snapkv1024,dense", "--text-bytes", "0")
+        for name in ("right", "by_needles", "by_distance", "keys", "length"):
+            self.assertEqual(rows[0][name], rows[1][name])
+
     def test_resume(self):
         path = self.path("kept.rows")
         first = self.rows_of(self.models, "--resume", path)

@@ -54,6 +54,8 @@ bool session_feed(struct session *s, ratp_seq *seq, const int32_t *tokens, uint3
             .seq = seq,
             .tokens = tokens + done,
             .count = now,
+            /* The last chunk of a prompt may have one token. */
+            .kind = chunk > 1 && count > 1 ? RATP_PART_PROMPT : RATP_PART_AUTO,
             .all_logits = all != NULL,
             .logits = logits,
         };

@@ -1,12 +1,15 @@
 // Copies slots of all heads of a dispatch: those of an item, or, where the items
-// are views, what a view's ring keeps of its line. An invocation copies one word
-// of every slot that falls to its z.
+// are views, what a view's ring keeps of its line. An invocation copies UNIT bytes
+// of every slot that falls to its z: rows are whole eights of bytes.
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 
 #include "memory.glsl"
 
 layout(constant_id = 17) const bool FROM_LINE = false;
+
+const uint UNIT = 8;
 
 // A run of slots, and the bytes from a page's begin to the heads.
 struct Place {
@@ -55,13 +58,13 @@ uvec2 slot_at(Place place, uint n, bool k, uint slot_stride)
 
 void main()
 {
-    uint k_words = row_bytes(K_TYPE, HEAD_SIZE) / 4;
-    uint v_words = row_bytes(V_TYPE, VALUE_SIZE) / 4;
+    uint k_units = row_bytes(K_TYPE, HEAD_SIZE) / UNIT;
+    uint v_units = row_bytes(V_TYPE, VALUE_SIZE) / UNIT;
     uint index = gl_GlobalInvocationID.x;
-    bool k = index < KV_HEADS * k_words;
-    index -= k ? 0 : KV_HEADS * k_words;
-    uint words = k ? k_words : v_words;
-    uint head = index / words, word = index % words;
+    bool k = index < KV_HEADS * k_units;
+    index -= k ? 0 : KV_HEADS * k_units;
+    uint units = k ? k_units : v_units;
+    uint head = index / units, at = index % units * UNIT;
     if (head >= KV_HEADS)
         return;
     Copy copy = load_copy();
@@ -69,7 +72,9 @@ void main()
     for (uint n = gl_WorkGroupID.z; n < copy.count; n += gl_NumWorkGroups.z) {
         uvec2 from = slot_at(copy.from, n, k, slot_stride);
         uvec2 to = slot_at(copy.to, n, k, slot_stride);
-        Words(plus(plus(to, head, head_stride), word * 4)).at[0] =
-            Words(plus(plus(from, head, head_stride), word * 4)).at[0];
+        Words source = Words(plus(plus(from, head, head_stride), at));
+        Words target = Words(plus(plus(to, head, head_stride), at));
+        [[unroll]] for (uint i = 0; i < UNIT / 4; i++)
+            target.at[i] = source.at[i];
     }
 }

@@ -6,21 +6,23 @@
 
 static const struct vk_shader shader = VK_SHADER(move, struct memory_push);
 
-/* Workgroups that share an item's positions. */
-enum { SLICES = 32 };
+enum {
+    UNIT = 8,   /* bytes of a slot that an invocation copies, as in shaders/move.comp */
+    SLICES = 32 /* workgroups that share an item's positions */
+};
 
 static ratp_status copy_slots(struct stream *s, const struct memory_args *args,
                               const struct memory_form *form, bool from_line,
                               struct plan_list list, uint32_t item_size, struct error *err)
 {
     const struct layer_shape *shape = args->shape;
-    uint32_t words = (uint32_t)(dtype_row_bytes(shape->k_dtype, shape->head_size) +
+    uint32_t units = (uint32_t)(dtype_row_bytes(shape->k_dtype, shape->head_size) +
                                 dtype_row_bytes(shape->v_dtype, shape->value_size)) /
-                     4;
+                     UNIT;
     struct memory_kernel k;
     memory_kernel_init(&k, args, &shader, form, from_line);
     return items_dispatch(s, &k.items, list, item_size,
-                          groups_of(shape->kv_heads * words, form->group_size), SLICES, err);
+                          groups_of(shape->kv_heads * units, form->group_size), SLICES, err);
 }
 
 ratp_status kernels_move(struct backend *b, struct stream *s, const struct memory_args *args,

@@ -174,6 +174,8 @@ static void test_forged(void)
     ratp_seq *seq = host_seq(cache);
     snapshot_feed(cache, seq, 9);
     struct bytes saved = snapshot_save(seq), copy = {malloc(saved.size + 4), saved.size};
+    if (!CHECK(copy.data && saved.size > STORES))
+        exit(1);
     for (size_t i = 0; i < sizeof forged / sizeof *forged; i++) {
         memcpy(copy.data, saved.data, saved.size);
         forge(copy, forged[i].at, forged[i].value);

@@ -136,8 +136,9 @@ static void *intrude(void *argument)
 /* True: the call was refused because of the other thread; try again. */
 static bool refused(ratp_status status, const void *object)
 {
-    char text[200];
-    ratp->last_error(object, text, sizeof text);
+    char text[200] = "";
+    if (status) /* else the object may be gone */
+        ratp->last_error(object, text, sizeof text);
     if (status == RATP_WRONG_STATE && strncmp(text, "another thread is inside", 24) == 0)
         return true;
     CHECK_EQUAL(status, RATP_OK);

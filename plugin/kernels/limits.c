@@ -13,6 +13,7 @@ enum {
     CHUNK_TOKENS_LONG = 32768,
     SPLIT_KEYS = 128,
     SPLIT_KEYS_SOFTWARE = 512,
+    WAVE_BYTES = 64 << 20, /* of a wave's partial results */
     GROUPS_A_UNIT = 8,
     GROUPS_A_THREAD = 4
 };
@@ -38,5 +39,7 @@ void kernels_limits(struct backend *b, const struct layer_shape *shape, struct w
         .target_groups = caps->compute_units *
                          (caps->software ? GROUPS_A_THREAD : GROUPS_A_UNIT),
         .head_blocks = shape->kv_heads * groups_of(group, decode.heads),
+        .wave_partials = WAVE_BYTES / (shape->query_heads * (shape->value_size + 2) *
+                                       (uint32_t)sizeof(float)),
     };
 }

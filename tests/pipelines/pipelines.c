@@ -63,7 +63,7 @@ static void record_model(ratp_policy *policy, uint32_t head_size, uint32_t kv_he
         .style = memory ? RATP_ROPE_HALF : RATP_ROPE_INTERLEAVED,
     };
     const struct ratp_geometry geometry = {
-        .struct_size = sizeof geometry, .layers = 3, .query_heads = QUERY_HEADS,
+        .struct_size = sizeof geometry, .layers = 4, .query_heads = QUERY_HEADS,
         .kv_heads = kv_heads, .head_size = head_size, .memory = memory, .max_tokens = 4096,
         .softcap = memory ? 0.0f : 30.0f, .rope = &rope,
     };
@@ -99,11 +99,12 @@ static ratp_policy *make_policy(ratp_instance *instance)
          .window = 40, .sinks = 4},
         {.struct_size = sizeof(struct ratp_variant), .kind = RATP_STREAMING, .window = 32,
          .sinks = 4},
+        {.struct_size = sizeof(struct ratp_variant), .kind = RATP_MOBA, .block = 64, .topk = 3},
     };
     ratp_policy *policy = NULL;
     if (!good(ratp->policy_create(instance, &policy), instance, "policy_create"))
         return NULL;
-    for (uint32_t i = 0; i < 2; i++)
+    for (uint32_t i = 0; i < 3; i++)
         good(ratp->policy_set(policy, (struct ratp_range){i + 1, 1}, (struct ratp_range){0, 0},
                               &variants[i]),
              policy, "policy_set");

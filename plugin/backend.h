@@ -112,6 +112,7 @@ struct work_limits {
     uint32_t split_keys;    /* the fewest keys worth a split of their own */
     uint32_t target_groups; /* workgroups that fill the device */
     uint32_t head_blocks;   /* workgroups a tile takes: kv heads * blocks of query heads */
+    uint32_t wave_partials; /* partial rows that a wave may take; 0: there are no waves */
 };
 
 struct backend;

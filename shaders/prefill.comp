@@ -83,8 +83,7 @@ void load_block(uint block0, uint end, uint chunk, uint channels, uint type, boo
 
 void main()
 {
-    uint tokens = ROWS / HEAD_BLOCK;
-    Work w = load_work(gl_WorkGroupID.z * tokens, tokens);
+    Work w = load_rows();
     if (w.rows == 0)
         return;
     uint lane = gl_LocalInvocationIndex % LANES;

@@ -105,8 +105,7 @@ void add_values(float shrink[LANE_ROWS])
 
 void main()
 {
-    uint tokens = ROWS / HEAD_BLOCK;
-    Work w = load_work(gl_WorkGroupID.z * tokens, tokens);
+    Work w = load_rows();
     if (w.rows == 0)
         return;
     uint row0 = gl_LocalInvocationIndex * LANE_ROWS;

@@ -91,6 +91,8 @@ static void free_step(ratp_step *step)
         free(step->parts[i].before);
     free(step->parts);
     free(step->part_stores);
+    for (uint32_t i = 0; step->classes && i < step->class_count; i++)
+        free(step->classes[i].waves);
     free(step->classes);
     free(step->layouts);
     free(step->class_slab);

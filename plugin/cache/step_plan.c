@@ -236,12 +236,27 @@ static uint64_t chosen_bytes(const ratp_step *step, uint32_t index, uint64_t *sc
     return cls->choosers.count * heads * cls->most_chosen * sizeof(uint32_t);
 }
 
+/* Bytes of the largest table of a class's waves. */
+static uint64_t table_bytes(const ratp_step *step, uint32_t index)
+{
+    const struct layer_shape *shape = &step->cache->shape;
+    const struct plan_class *cls = &step->classes[index];
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < cls->wave_count; i++) {
+        uint64_t words =
+            wave_words(&cls->waves[i].wave, shape->query_heads / shape->kv_heads);
+        most = words > most ? words : most;
+    }
+    return most * widest_run(step, index) * sizeof(uint32_t);
+}
+
 static uint64_t aligned(uint64_t offset)
 {
     return (offset + 15) / 16 * 16;
 }
 
-/* Work memory: line pages, then raw rows, carries, partials, chosen blocks and scores. */
+/* Work memory: line pages, then raw rows, carries, partials, chosen blocks, scores and a
+ * wave's table. */
 static ratp_status place_scratch(ratp_step *step, struct blob *blob, struct error *err)
 {
     ratp_cache *cache = step->cache;
@@ -259,15 +274,18 @@ static ratp_status place_scratch(ratp_step *step, struct blob *blob, struct erro
                                          shape->head_size * sizeof(float);
     uint64_t chosen_at = partial_at + (uint64_t)step->plan.partials * shape->query_heads *
                                           (shape->value_size + 2) * sizeof(float);
-    uint64_t chosen = 0, scores = 0;
+    uint64_t chosen = 0, scores = 0, table = 0;
     for (uint32_t c = 0; c < step->class_count; c++) {
         uint64_t class_scores, bytes = chosen_bytes(step, c, &class_scores);
         chosen = bytes > chosen ? bytes : chosen;
         scores = class_scores > scores ? class_scores : scores;
+        bytes = table_bytes(step, c);
+        table = bytes > table ? bytes : table;
     }
     chosen_at = aligned(chosen_at);
     uint64_t score_at = aligned(chosen_at + chosen);
-    uint64_t size = score_at + scores;
+    uint64_t wave_at = aligned(score_at + scores);
+    uint64_t size = wave_at + table;
     if (size > cache->scratch.size) {
         struct mem grown;
         ratp_status status = b->ops->mem_alloc(b, size, MEM_DEVICE, "step work memory", &grown, err);
@@ -283,6 +301,7 @@ static ratp_status place_scratch(ratp_step *step, struct blob *blob, struct erro
     step->plan.chosen_address = base + chosen_at;
     step->plan.score_address = base + score_at;
     step->plan.score_bytes = scores;
+    step->plan.wave_address = base + wave_at;
 
     struct gpu_page *page = (void *)(blob->data + step->plan.pages.offset);
     uint64_t line = 0;
@@ -329,12 +348,16 @@ ratp_status step_plan(ratp_step *step, struct error *err)
     add_pages(step, &blob);
     add_offsets(step, &blob);
     plan_chunks(&step->plan, &blob, offset, step->count, cache->shape.memory, &limits);
+    /* Partial rows are as wide as a whole layer, whatever a class has of it. */
+    uint32_t wave_partials = limits.wave_partials;
     for (uint32_t c = 0; c < step->class_count; c++) {
         uint32_t partials = 0;
         struct layer_shape shape = shape_of_run(cache, widest_run(step, c));
         b->ops->limits(b, &shape, &limits);
+        limits.wave_partials = wave_partials;
         add_views(step, &blob, c);
         plan_tiles(&step->classes[c], &blob, &limits, &partials);
+        plan_waves(&step->classes[c], &blob, &limits, &partials);
         if (partials > step->plan.partials)
             step->plan.partials = partials;
     }

@@ -1,4 +1,4 @@
-/* Attention: prompts, single tokens, and the join of their splits. */
+/* Attention: prompts, single tokens, the join of their splits, and waves. */
 #include "attend.h"
 
 static uint32_t type_of(const struct operand *o)
@@ -75,11 +75,12 @@ void attend_kernel_init(struct attend_kernel *k, const struct attend_args *args,
 ratp_status kernels_attend(struct backend *b, struct stream *s, const struct attend_args *args,
                            struct error *err)
 {
-    ratp_status status = kernels_attend_prompt(b, s, args, err);
+    ratp_status status = kernels_attend_prompt(b, s, args, args->cls->tiles, err);
     if (!status)
         status = kernels_attend_decode(b, s, args, err);
-    if (status || args->cls->gathers.count == 0)
-        return status;
-    vk_barrier(kernel_stream(s));
-    return kernels_gather(b, s, args, err);
+    if (!status && args->cls->gathers.count) {
+        vk_barrier(kernel_stream(s));
+        status = kernels_gather(b, s, args, args->cls->gathers, err);
+    }
+    return status ? status : kernels_attend_waves(b, s, args, err);
 }

@@ -46,15 +46,19 @@ static inline uint32_t float_bits(float x)
 void attend_kernel_init(struct attend_kernel *k, const struct attend_args *args,
                         const struct vk_shader *shader, const uint32_t *own, uint32_t own_count);
 
-/* The class's tiles. */
+/* Tiles of several tokens: the class's, or those of a wave. */
 ratp_status kernels_attend_prompt(struct backend *b, struct stream *s,
-                                  const struct attend_args *args, struct error *err);
+                                  const struct attend_args *args, struct plan_list tiles,
+                                  struct error *err);
 /* The class's singles. */
 ratp_status kernels_attend_decode(struct backend *b, struct stream *s,
                                   const struct attend_args *args, struct error *err);
-/* Joins the splits of both; after a barrier. */
+/* The class's waves. */
+ratp_status kernels_attend_waves(struct backend *b, struct stream *s,
+                                 const struct attend_args *args, struct error *err);
+/* Joins partial results; after a barrier. */
 ratp_status kernels_gather(struct backend *b, struct stream *s, const struct attend_args *args,
-                           struct error *err);
+                           struct plan_list gathers, struct error *err);
 
 /* How the lanes that share a row add up; see shaders/include/team.glsl. */
 enum team_way { TEAM_SHARED, TEAM_ADD, TEAM_ADD_WIDE, TEAM_SHUFFLE };
@@ -82,6 +86,11 @@ struct prefill_form {
 
 /* The form for most work; its tiles are the largest. */
 struct prefill_form prefill_form(const struct vk_caps *caps, const struct layer_shape *shape);
+/* The form for rows that are gathered by their blocks: about so many have a block in common,
+ * and all of them attend so many keys altogether. */
+struct prefill_form prefill_gathered_form(const struct vk_caps *caps,
+                                          const struct layer_shape *shape, double rows,
+                                          double all_keys);
 /* The most keys of a part of a tile; 0: no bound. */
 uint32_t prefill_most_keys(const struct vk_caps *caps, const struct layer_shape *shape);
 

@@ -13,9 +13,21 @@ enum {
     CHUNK_TOKENS_LONG = 32768,
     SPLIT_KEYS = 128,
     SPLIT_KEYS_SOFTWARE = 512,
+    WAVE_BYTES = 64 << 20, /* of a wave's partial results */
+    /* Of a key/value head in a wave: an invocation of bucket.comp may have to write the
+     * tiles of all of them, which loops of lavapipe allow at 8 rows a tile. */
+    WAVE_ROWS = 1 << 18,
     GROUPS_A_UNIT = 8,
     GROUPS_A_THREAD = 4
 };
+
+static uint32_t wave_partials(const struct layer_shape *shape)
+{
+    uint32_t row = shape->query_heads * (shape->value_size + 2) * (uint32_t)sizeof(float);
+    uint32_t bytes = WAVE_BYTES / row;
+    uint32_t rows = WAVE_ROWS / (shape->query_heads / shape->kv_heads);
+    return bytes < rows ? bytes : rows;
+}
 
 static uint32_t chunk_tokens(const struct vk_caps *caps, const struct layer_shape *shape)
 {
@@ -38,5 +50,6 @@ void kernels_limits(struct backend *b, const struct layer_shape *shape, struct w
         .target_groups = caps->compute_units *
                          (caps->software ? GROUPS_A_THREAD : GROUPS_A_UNIT),
         .head_blocks = shape->kv_heads * groups_of(group, decode.heads),
+        .wave_partials = wave_partials(shape),
     };
 }

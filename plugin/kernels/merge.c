@@ -9,13 +9,13 @@ enum { GROUP_SIZE = 64 };
 static const struct vk_shader splits_shader = VK_SHADER(merge_splits, struct attend_push);
 
 ratp_status kernels_gather(struct backend *b, struct stream *s, const struct attend_args *args,
-                           struct error *err)
+                           struct plan_list gathers, struct error *err)
 {
     (void)b;
     struct attend_kernel k;
     attend_kernel_init(&k, args, &splits_shader, NULL, 0);
     uint32_t pairs = args->shape->query_heads * (args->shape->value_size / 2);
-    return items_dispatch(s, &k.items, args->cls->gathers, sizeof(struct gpu_gather),
+    return items_dispatch(s, &k.items, gathers, sizeof(struct gpu_gather),
                           groups_of(pairs, GROUP_SIZE), 1, err);
 }
 

@@ -5,16 +5,16 @@
 
 #include "prefill.spv.h"
 #include "prefill_each.spv.h"
+#include "prefill_gathered.spv.h"
 #include "prefill_rows.spv.h"
+#include "prefill_rows_gathered.spv.h"
 
-static const struct vk_shader shared_shader = {"prefill", prefill_spv, sizeof prefill_spv,
-                                               sizeof(struct attend_push), false};
-static const struct vk_shader each_shader = {"prefill_each", prefill_each_spv,
-                                             sizeof prefill_each_spv, sizeof(struct attend_push),
-                                             false};
-static const struct vk_shader rows_shader = {"prefill_rows", prefill_rows_spv,
-                                             sizeof prefill_rows_spv, sizeof(struct attend_push),
-                                             false};
+static const struct vk_shader shared_shader = VK_SHADER(prefill, struct attend_push);
+static const struct vk_shader each_shader = VK_SHADER(prefill_each, struct attend_push);
+static const struct vk_shader rows_shader = VK_SHADER(prefill_rows, struct attend_push);
+static const struct vk_shader gathered_shader = VK_SHADER(prefill_gathered, struct attend_push);
+static const struct vk_shader gathered_rows_shader =
+    VK_SHADER(prefill_rows_gathered, struct attend_push);
 
 enum {
     /* As in prefill.comp. */
@@ -106,9 +106,14 @@ static struct prefill_form rows_form(const struct vk_caps *caps, const struct la
     return form;
 }
 
+/* Cycles of a row and a key, at head size 128, in llvmpipe. */
+static double rows_cycles(uint32_t lane_rows)
+{
+    return 154 + 820.0 / lane_rows;
+}
+
 /* The best for queries that attend so many keys: rows that go together share the
- * loads of each key, but what they attend together grows with them. The numbers
- * are llvmpipe's cycles for a row and a key, at head size 128. */
+ * loads of each key, but what they attend together grows with them. */
 static struct prefill_form vector_form(const struct vk_caps *caps,
                                        const struct layer_shape *shape, double keys)
 {
@@ -117,12 +122,36 @@ static struct prefill_form vector_form(const struct vk_caps *caps,
     for (uint32_t lane_rows = ROWS_MOST; lane_rows; lane_rows /= 2) {
         struct prefill_form form = rows_form(caps, shape, lane_rows);
         double blocks = ceil((keys + form.tokens - 1) / ROWS_KEYS);
-        double cost = blocks * ROWS_KEYS * (154 + 820.0 / lane_rows);
+        double cost = blocks * ROWS_KEYS * rows_cycles(lane_rows);
         if (cost < least) {
             best = form;
             least = cost;
         }
     }
+    return best;
+}
+
+struct prefill_form prefill_gathered_form(const struct vk_caps *caps,
+                                          const struct layer_shape *shape, double rows,
+                                          double all_keys)
+{
+    struct prefill_form best = shared_form(caps, shape);
+    best.shader = &gathered_shader;
+    if (runs_on_vectors(caps)) {
+        double flop = 2 * all_keys * (shape->head_size + shape->value_size);
+        double least = INFINITY;
+        uint32_t most = flop < ROWS_FORM_FLOP ? 1 : ROWS_MOST;
+        for (uint32_t lane_rows = most; lane_rows; lane_rows /= 2) {
+            struct prefill_form form = rows_form(caps, shape, lane_rows);
+            double cost = ceil(rows / form.rows) * form.rows * rows_cycles(lane_rows);
+            if (cost < least) {
+                best = form;
+                least = cost;
+            }
+        }
+        best.shader = &gathered_rows_shader;
+    }
+    best.heads = 1; /* each row has one of its own */
     return best;
 }
 
@@ -153,9 +182,10 @@ uint32_t prefill_most_keys(const struct vk_caps *caps, const struct layer_shape 
 }
 
 ratp_status kernels_attend_prompt(struct backend *b, struct stream *s,
-                                  const struct attend_args *args, struct error *err)
+                                  const struct attend_args *args, struct plan_list tiles,
+                                  struct error *err)
 {
-    if (args->cls->tiles.count == 0)
+    if (tiles.count == 0)
         return RATP_OK;
     const struct vk_caps *caps = vk_device_caps(kernel_device(b));
     const struct layer_shape *shape = args->shape;
@@ -164,7 +194,7 @@ ratp_status kernels_attend_prompt(struct backend *b, struct stream *s,
     struct attend_kernel k;
     attend_kernel_init(&k, args, form.shader, own, sizeof own / sizeof *own);
     uint32_t blocks = shape->query_heads / shape->kv_heads / form.heads;
-    return items_dispatch(s, &k.items, args->cls->tiles, sizeof(struct gpu_tile),
+    return items_dispatch(s, &k.items, tiles, sizeof(struct gpu_tile),
                           shape->kv_heads * blocks,
                           groups_of(prefill_form(caps, shape).tokens * form.heads, form.rows), err);
 }

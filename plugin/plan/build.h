@@ -44,6 +44,13 @@ void plan_chunks(struct plan *plan, struct blob *blob, uint32_t rows_offset, uin
 void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_limits *limits,
                 uint32_t *partials);
 
+/* Whether a view's tokens go in waves: plan_tiles makes no tiles of them then. */
+bool view_has_waves(const struct gpu_view *view, const struct work_limits *limits);
+
+/* The waves of a class after its tiles; adds the partial rows that they take. */
+void plan_waves(struct plan_class *cls, struct blob *blob, const struct work_limits *limits,
+                uint32_t *partials);
+
 /* A plan of one class for attention over the host's own tensors: `batch`
  * sequences of `rows` query tokens and `keys` keys. The page list has one page
  * a sequence. */

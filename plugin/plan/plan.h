@@ -156,6 +156,18 @@ struct gpu_observer {
     struct gpu_address queries; /* [head of the store][ring][query head of it][channel] float32 */
 };
 
+/* Query tokens [token0, token0 + tokens) of a view that selects, whose attention goes
+ * block by block: over the blocks that they choose, then over their own, and is then
+ * merged. Token i's result over the block of its list's place j is partial row partial +
+ * (j + 1) * tokens + i, that over its own block partial + i. */
+struct gpu_wave {
+    uint32_t view, token0, tokens;
+    uint32_t chooser; /* number of the first token in plan_class.choosers */
+    uint32_t places;  /* of a list, without the own block's */
+    uint32_t blocks;  /* before the last token's own: those that may be chosen */
+    uint32_t partial;
+};
+
 /* A token whose partials are merged: rows partial + split * step. */
 struct gpu_gather {
     uint32_t row, partial, step, splits;
@@ -199,12 +211,25 @@ struct plan_list {
     uint32_t count;
 };
 
+/* What the host keeps of a wave. */
+struct plan_wave {
+    struct gpu_wave wave;
+    uint32_t offset;        /* where the plan has it */
+    uint32_t block;         /* tokens of a block */
+    struct plan_list tiles; /* its tokens over their own blocks */
+    struct plan_list gathers;
+};
+
 /* Heads that share a variant. The address of list L is plan->params.address + L.offset. */
 struct plan_class {
     struct plan_list views;
     struct plan_list moves;
     struct plan_list tiles;   /* tiles of several tokens: prompts */
     struct plan_list singles; /* tiles of one token: decoding */
+    /* Tokens that are in none of both; the waves run one after the other in the same work
+     * memory. Owned by the class. */
+    struct plan_wave *waves;
+    uint32_t wave_count;
     struct plan_list gathers;
     struct plan_list summaries;
     struct plan_list choosers;
@@ -236,6 +261,7 @@ struct plan {
     uint64_t partial_address; /* [partial row][query head][value_size + 2] float32: the weighted
                                  sum of V, the running maximum, the sum of exponentials */
     uint32_t partials;        /* partial rows */
+    uint64_t wave_address;    /* a wave's table: see wave_words */
     uint64_t chosen_address;  /* [chooser][query head][most_chosen] block numbers, ascending */
     uint64_t score_address;   /* [chooser of a batch][query head][most_blocks] float32 */
     uint64_t score_bytes;     /* room there: as many choosers go together */
@@ -243,7 +269,7 @@ struct plan {
 
 /* The keys [*lo, *hi) of a segment that queries at positions first_t ... last_t
  * of the view can see: a superset for each of them, exact for their union. Where the
- * view selects, the two are one, and the keys are counted along its list. */
+ * view selects, the query is a single, and the keys are counted along its list. */
 void segment_range(const struct gpu_view *view, const struct gpu_segment *segment,
                    uint32_t first_t, uint32_t last_t, uint32_t *lo, uint32_t *hi);
 
@@ -252,6 +278,19 @@ void segment_range(const struct gpu_view *view, const struct gpu_segment *segmen
 uint32_t blocks_at(const struct gpu_view *view, uint32_t t);
 uint32_t chosen_at(const struct gpu_view *view, uint32_t t);
 uint32_t chosen_keys(const struct gpu_view *view, uint32_t t);
+
+/* The first key of the block that holds position t, of a view that selects. */
+uint32_t block_start(const struct gpu_view *view, uint32_t t);
+
+/* Rows of a wave for each key/value head, of `group` query heads: tokens x heads x places,
+ * sorted by the block that they choose; and the most tiles that these take at
+ * WAVE_TILE_ROWS rows or more a tile. */
+enum { WAVE_TILE_ROWS = 4 };
+uint64_t wave_rows(const struct gpu_wave *wave, uint32_t group);
+uint64_t wave_tiles(const struct gpu_wave *wave, uint32_t group, uint32_t tile_rows);
+/* Words of the wave's table for each of them: the number of tiles; three words a tile, its
+ * block, first row and rows; the rows; a word a block, to count by. */
+uint64_t wave_words(const struct gpu_wave *wave, uint32_t group);
 
 /* Whether a query at position t attends position pos through `segment`. */
 bool segment_attends(const struct gpu_view *view, const struct gpu_segment *segment, uint32_t t,

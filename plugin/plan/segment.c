@@ -18,6 +18,27 @@ uint32_t chosen_keys(const struct gpu_view *view, uint32_t t)
     return (chosen_at(view, t) - 1) * view->block + t % view->block + 1;
 }
 
+uint32_t block_start(const struct gpu_view *view, uint32_t t)
+{
+    return t / view->block * view->block;
+}
+
+uint64_t wave_rows(const struct gpu_wave *wave, uint32_t group)
+{
+    return (uint64_t)wave->tokens * wave->places * group;
+}
+
+uint64_t wave_tiles(const struct gpu_wave *wave, uint32_t group, uint32_t tile_rows)
+{
+    return wave->blocks + wave_rows(wave, group) / tile_rows;
+}
+
+uint64_t wave_words(const struct gpu_wave *wave, uint32_t group)
+{
+    return 1 + 3 * wave_tiles(wave, group, WAVE_TILE_ROWS) + wave_rows(wave, group) +
+           wave->blocks;
+}
+
 void segment_range(const struct gpu_view *view, const struct gpu_segment *segment,
                    uint32_t first_t, uint32_t last_t, uint32_t *lo, uint32_t *hi)
 {

@@ -100,6 +100,8 @@ void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_lim
     cls->tile_queries = cls->tile_keys = 0;
     uint64_t tile_total = 0, single_total = 0;
     for (struct walk w = start; walk_next(&w);) {
+        if (view_has_waves(&w.views[w.view], limits))
+            continue;
         uint64_t keys = tile_keys(&w.views[w.view], w.token0, w.tokens);
         if (is_single(&w)) {
             single_total += keys;
@@ -118,9 +120,11 @@ void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_lim
     for (struct walk w = start; walk_next(&w);) {
         const struct gpu_view *view = &w.views[w.view];
         bool single = is_single(&w);
+        choosers += view->select != SELECT_NONE;
+        if (view_has_waves(view, limits))
+            continue;
         uint32_t splits = split_count(tile_keys(view, w.token0, w.tokens),
                                       single ? single_size : tile_size, limits);
-        choosers += view->select != SELECT_NONE;
         *(single ? &singles : &tiles) += splits;
         if (splits > 1)
             gathers += w.tokens;
@@ -145,14 +149,17 @@ void plan_tiles(struct plan_class *cls, struct blob *blob, const struct work_lim
     for (struct walk w = start; walk_next(&w);) {
         const struct gpu_view *view = &w.views[w.view];
         bool single = is_single(&w);
+        uint32_t number = choosers;
+        if (view->select)
+            chooser[choosers++] = (struct gpu_chooser){w.view, w.token0};
+        if (view_has_waves(view, limits))
+            continue;
         uint32_t splits = split_count(tile_keys(view, w.token0, w.tokens),
                                       single ? single_size : tile_size, limits);
         struct gpu_tile **at = single ? &one : &tile;
         for (uint32_t s = 0; s < splits; s++)
-            *(*at)++ = (struct gpu_tile){w.view,  w.token0, w.tokens, s,
-                                         splits, *partials, choosers};
-        if (view->select)
-            chooser[choosers++] = (struct gpu_chooser){w.view, w.token0};
+            *(*at)++ = (struct gpu_tile){w.view, w.token0,  w.tokens, s,
+                                         splits, *partials, number};
         if (splits == 1)
             continue;
         for (uint32_t i = 0; i < w.tokens; i++)

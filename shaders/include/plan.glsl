@@ -76,6 +76,14 @@ struct Tile {
     uint chooser;
 };
 
+struct Wave {
+    uint view, token0, tokens;
+    uint chooser;
+    uint places;
+    uint blocks;
+    uint partial;
+};
+
 struct Gather {
     uint row, partial, step, splits;
 };
@@ -102,6 +110,7 @@ struct Move {
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Pages { Page at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Views { ViewRecord at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Tiles { Tile at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Waves { Wave at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Gathers { Gather at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Chunks { Chunk at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Scans { Scan at[]; };
@@ -128,6 +137,28 @@ uint chosen_at(View view, uint t)
 uint chosen_keys(View view, uint t)
 {
     return (chosen_at(view, t) - 1) * view.block + t % max(view.block, 1) + 1;
+}
+
+uint block_start(View view, uint t)
+{
+    return t / max(view.block, 1) * view.block;
+}
+
+const uint WAVE_TILE_ROWS = 4;
+
+uint wave_rows(Wave wave, uint group)
+{
+    return wave.tokens * wave.places * group;
+}
+
+uint wave_tiles(Wave wave, uint group, uint tile_rows)
+{
+    return wave.blocks + wave_rows(wave, group) / tile_rows;
+}
+
+uint wave_words(Wave wave, uint group)
+{
+    return 1 + 3 * wave_tiles(wave, group, WAVE_TILE_ROWS) + wave_rows(wave, group) + wave.blocks;
 }
 
 // The keys [range.x, range.y) of a segment that queries at positions

@@ -26,8 +26,15 @@ struct Work {
     uint lo[PLAN_SEGMENTS];  // first key of each segment
     uint end[PLAN_SEGMENTS]; // where the segment ends in the run
     uint begin_key, end_key; // this split's part of the run
+#ifdef GATHER
+    Wave wave;
+    uvec2 list; // of the rows
+#endif
 };
 
+#ifdef GATHER
+#include "gathered.glsl"
+#else
 Tile load_tile()
 {
     // The last tiles of a causal prompt have the most keys: they come first.
@@ -56,7 +63,10 @@ Work load_work(uint token0, uint tokens)
     [[unroll]] for (uint s = 0; s < PLAN_SEGMENTS; s++) {
         w.lo[s] = 0;
         if (s < w.view.segments) {
-            uvec2 range = segment_range(w.view, load_segment(w.tile.view, s), first_t, last_t);
+            // Tiles of a wave are in one block: their keys begin where it does.
+            uvec2 range = w.view.select != 0
+                              ? uvec2(block_start(w.view, first_t), last_t + 1)
+                              : segment_range(w.view, load_segment(w.tile.view, s), first_t, last_t);
             w.lo[s] = range.x;
             total += range.y - range.x;
         }
@@ -66,6 +76,13 @@ Work load_work(uint token0, uint tokens)
     w.begin_key = min(w.tile.split * part, total);
     w.end_key = min(w.begin_key + part, total);
     return w;
+}
+
+// The rows of this workgroup, where each has as many as ROWS.
+Work load_rows()
+{
+    uint tokens = ROWS / HEAD_BLOCK;
+    return load_work(gl_WorkGroupID.z * tokens, tokens);
 }
 
 uint row_token(Work w, uint row)
@@ -82,6 +99,7 @@ uint partial_of(Work w, uint row)
 {
     return w.tile.partial + w.tile.split * w.tile.tokens + w.token0 + row / HEAD_BLOCK;
 }
+#endif
 
 // A key of the run: where it lies, and the queries first <= t <= last that
 // attend it; none when first > last.
@@ -122,11 +140,17 @@ Key load_key(Work w, uint n)
 // A row's logit with a key; NOTHING where it does not attend it.
 float row_logit(Work w, uint row, float product, uvec3 seen)
 {
+#ifdef GATHER
+    // It sees the whole block, and no key past it; there is no mask.
+    float y = logit(product, 0, 0, 0, 0);
+    return seen.x <= seen.y && y > NOTHING ? y : NOTHING;
+#else
     uint token = row_token(w, row);
     uint t = w.view.pos0 + token;
     float x = logit(product, w.tile.view, token, row_head(w, row), seen.z);
     // What a hidden key holds may be no number: the comparison with one fails.
     return t >= seen.x && t <= seen.y && x > NOTHING ? x : NOTHING;
+#endif
 }
 
 float row_weight(float x, float maximum)
@@ -134,12 +158,18 @@ float row_weight(float x, float maximum)
     return x > NOTHING ? exp(x - maximum) : 0.0;
 }
 
+// Whether what the workgroup has is not all that its rows attend.
+bool is_partial(Work w)
+{
+    return w.tile.splits > 1 || w.view.select != 0;
+}
+
 // Ends a row of this workgroup: writes channels c ... c + 3 of its weighted sum.
 void finish_channels(Work w, uint row, uint c, vec4 sum, float total)
 {
     uint token = row_token(w, row);
     uint head = row_head(w, row);
-    if (w.tile.splits == 1) {
+    if (!is_partial(w)) {
         vec4 y = total > 0 ? sum / total : vec4(0);
         store_out(w.view.row0 + token, head, c, y.xy);
         store_out(w.view.row0 + token, head, c + 2, y.zw);
@@ -157,7 +187,7 @@ void finish_row(Work w, uint row, float maximum, float total)
 {
     uint token = row_token(w, row);
     uint head = row_head(w, row);
-    if (w.tile.splits == 1) {
+    if (!is_partial(w)) {
         store_lse(w.view.row0 + token, head, maximum, total);
     } else {
         Floats to = Floats(partial_row(partial_of(w, row), head));

@@ -103,7 +103,7 @@ static ratp_policy *make_policy(ratp_instance *instance)
          .window = 40, .sinks = 4},
         {.struct_size = sizeof(struct ratp_variant), .kind = RATP_STREAMING, .window = 32,
          .sinks = 4},
-        {.struct_size = sizeof(struct ratp_variant), .kind = RATP_MOBA, .block = 64, .topk = 2},
+        {.struct_size = sizeof(struct ratp_variant), .kind = RATP_MOBA, .block = 64, .topk = 3},
         {.struct_size = sizeof(struct ratp_variant), .kind = RATP_QUEST, .budget = 32},
         {.struct_size = sizeof(struct ratp_variant), .kind = RATP_SNAPKV, .capacity = 64},
     };

@@ -593,7 +593,9 @@ struct ratp_api {
     /* What the sequence attends from its next step on; `policy` is copied, NULL
      * is the cache's own. A step may mix sequences of different policies. With
      * retention `full` any policy may follow any other, attention is as if it had
-     * been in force always, and a switch costs no device work. With `needed` every
+     * been in force always, and a switch costs no device work; only where it begins
+     * or ends that heads choose by the query (quest, moba) are they copied to pages
+     * with room for what blocks are chosen by, or back. With `needed` every
      * head must still hold what the new variant keeps of a sequence of this length
      * (for example D = 4 to D = 16, or a smaller window); RATP_NOT_RETAINED names
      * the layer and the first token that is missing. The same holds, with both, for

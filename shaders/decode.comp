@@ -3,6 +3,9 @@
 // channels of the queries and of the sums in registers. The teams of a workgroup
 // take neighbouring parts of the split's keys and are joined at the end; splits
 // are joined by merge.comp.
+//
+// With CHOOSE some views choose among blocks. A constant would not do: Mesa 26's
+// llvmpipe then takes minutes to compile the shader of those that do not.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
@@ -10,7 +13,6 @@
 
 layout(constant_id = 24) const uint V_BLOCKS = 1;
 layout(constant_id = 25) const uint KEYS = 4; // keys a team has in flight
-layout(constant_id = 27) const bool CHOOSE = false; // some views choose among blocks
 
 vec4 sum[HEADS * V_BLOCKS * 2];
 float maximum[HEADS], total[HEADS];
@@ -30,10 +32,12 @@ Run find_run(View view, uint offset, Segment segment, uvec2 list, uint key, uint
 {
     Run run;
     uint place = key, room_in_block = 0xffffffffu;
-    if (CHOOSE && view.select != 0) {
+#ifdef CHOOSE
+    if (view.select != 0) {
         room_in_block = view.block - key % view.block;
         place = Words(plus(list, key / view.block * 4)).at[0] * view.block + key % view.block;
     }
+#endif
     uint slot = key_slot(segment, place);
     uint until_wrap = segment.slot_ring == 0 ? 0xffffffffu : segment.slot_ring - slot;
     uint page = min(slot / push.page_slots, segment.pages - 1);

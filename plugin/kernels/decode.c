@@ -4,20 +4,23 @@
 #include <vulkan/vulkan_core.h>
 
 #include "decode_add.spv.h"
+#include "decode_add_choose.spv.h"
 #include "decode_add_wide.spv.h"
+#include "decode_add_wide_choose.spv.h"
 #include "decode_shared.spv.h"
+#include "decode_shared_choose.spv.h"
 #include "decode_shuffle.spv.h"
+#include "decode_shuffle_choose.spv.h"
 
-/* [enum team_way] */
-static const struct vk_shader shaders[] = {
-    [TEAM_SHARED] = {"decode_shared", decode_shared_spv, sizeof decode_shared_spv,
-                     sizeof(struct attend_push), false},
-    [TEAM_ADD] = {"decode_add", decode_add_spv, sizeof decode_add_spv, sizeof(struct attend_push),
-                  true},
-    [TEAM_ADD_WIDE] = {"decode_add_wide", decode_add_wide_spv, sizeof decode_add_wide_spv,
-                       sizeof(struct attend_push), true},
-    [TEAM_SHUFFLE] = {"decode_shuffle", decode_shuffle_spv, sizeof decode_shuffle_spv,
-                      sizeof(struct attend_push), true},
+#define DECODE(name, full) \
+    {#name, name##_spv, sizeof name##_spv, sizeof(struct attend_push), full}
+
+/* [enum team_way][whether some view chooses among blocks] */
+static const struct vk_shader shaders[][2] = {
+    [TEAM_SHARED] = {DECODE(decode_shared, false), DECODE(decode_shared_choose, false)},
+    [TEAM_ADD] = {DECODE(decode_add, true), DECODE(decode_add_choose, true)},
+    [TEAM_ADD_WIDE] = {DECODE(decode_add_wide, true), DECODE(decode_add_wide_choose, true)},
+    [TEAM_SHUFFLE] = {DECODE(decode_shuffle, true), DECODE(decode_shuffle_choose, true)},
 };
 
 enum {
@@ -87,11 +90,10 @@ ratp_status kernels_attend_decode(struct backend *b, struct stream *s,
     bool choose = args->cls->choosers.count > 0;
     if (args->cls->heads_choose)
         form.heads = 1; /* no two share a read */
-    const uint32_t own[] = {form.heads,    form.lanes, form.teams,
-                            form.k_blocks, form.v_blocks, form.keys,
-                            form.lanes * form.teams, choose};
+    const uint32_t own[] = {form.heads,    form.lanes, form.teams, form.k_blocks,
+                            form.v_blocks, form.keys,  form.lanes * form.teams};
     struct attend_kernel k;
-    attend_kernel_init(&k, args, &shaders[form.way], own, sizeof own / sizeof *own);
+    attend_kernel_init(&k, args, &shaders[form.way][choose], own, sizeof own / sizeof *own);
     if (choose) {
         k.push.mask = args->plan->chosen_address;
         k.push.mask_token = args->cls->most_chosen;

@@ -4,13 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A tensor's start, and the end of a buffer: the library reads whole words. */
+/* Of a buffer's start and, by ggml, of each tensor in it. */
 enum { ALIGNMENT = 128 };
 
 struct mapped {
     struct adapter_device *device;
     ratp_buffer *buffer;
-    unsigned char *base;
+    unsigned char *mapping; /* where the library's buffer starts */
+    unsigned char *base;    /* where ggml's does: at the next aligned address */
 };
 
 static void free_buffer(ggml_backend_buffer_t buffer)
@@ -78,7 +79,7 @@ static size_t type_alignment(ggml_backend_buffer_type_t type)
 static size_t type_max_size(ggml_backend_buffer_type_t type)
 {
     const struct adapter_device *d = type->context;
-    return d->info.max_allocation ? d->info.max_allocation - ALIGNMENT : SIZE_MAX - ALIGNMENT;
+    return d->info.max_allocation ? d->info.max_allocation - 2 * ALIGNMENT : SIZE_MAX / 2;
 }
 
 /* The CPU backend may work in these buffers: what we refuse it does in place. */
@@ -104,10 +105,11 @@ static ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_
     }
     const struct ratp_buffer_params params = {
         .struct_size = sizeof params,
-        .size = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT,
+        /* Room to align the start, and for the whole words that the library reads. */
+        .size = size + 2 * ALIGNMENT,
         .kind = RATP_MEMORY_HOST,
     };
-    void *base = NULL;
+    void *mapping = NULL;
     char why[256];
     m->device = d;
     if (d->ratp->buffer_create(opened, &params, &m->buffer)) {
@@ -116,14 +118,15 @@ static ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_
         free(m);
         return NULL;
     }
-    if (d->ratp->buffer_map(m->buffer, &base)) {
+    if (d->ratp->buffer_map(m->buffer, &mapping)) {
         d->ratp->last_error(m->buffer, why, sizeof why);
         complain("%s: a buffer of %zu bytes cannot be mapped: %s", d->name, size, why);
         d->ratp->buffer_destroy(&m->buffer);
         free(m);
         return NULL;
     }
-    m->base = base;
+    m->mapping = mapping;
+    m->base = m->mapping + (ALIGNMENT - (uintptr_t)mapping % ALIGNMENT) % ALIGNMENT;
     return ggml_backend_buffer_init(type, calls, m, size);
 }
 
@@ -131,7 +134,7 @@ void buffer_place(const struct ggml_tensor *tensor, ratp_buffer **buffer, uint64
 {
     const struct mapped *m = tensor->buffer->context;
     *buffer = m->buffer;
-    *offset = (uint64_t)((unsigned char *)tensor->data - m->base);
+    *offset = (uint64_t)((unsigned char *)tensor->data - m->mapping);
 }
 
 void buffer_type_init(struct adapter_device *d)

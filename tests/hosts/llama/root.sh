@@ -13,8 +13,9 @@ sid_root() {
     mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
         grep -v '^#' | grep -oE 'https?://[^ ]+/debian/?' | head -n 1)
     sid_why="a Debian sid root could not be made from ${mirror:-an unknown mirror}"
-    [ -n "$mirror" ] && mkdir -p "$sid" || return 1
-    debootstrap --variant=minbase sid "$sid" "$mirror" >/dev/null 2>&1
+    # Under another name until it is whole.
+    [ -n "$mirror" ] && rm -rf "$sid.new" && mkdir -p "$sid.new" &&
+        debootstrap --variant=minbase sid "$sid.new" "$mirror" >/dev/null 2>&1 && mv "$sid.new" "$sid"
 }
 
 sid_install() {

@@ -1,0 +1,111 @@
+/* Running a graph's nodes, one after the other. */
+#include "adapter.h"
+
+#include <stdlib.h>
+
+struct running {
+    struct adapter_device *device;
+    struct adapter_counts counts;
+    bool stats; /* a line with the counts when the backend is freed */
+};
+
+static const char *backend_name(ggml_backend_t backend)
+{
+    const struct running *r = backend->context;
+    return r->device->name;
+}
+
+static void backend_free(ggml_backend_t backend)
+{
+    struct running *r = backend->context;
+    if (r->stats)
+        complain("%s ran %llu attention nodes and %llu cache writes", r->device->name,
+                 r->counts.attention, r->counts.rows);
+    free(r);
+    free(backend);
+}
+
+/* Views are the host's arithmetic on addresses. */
+static bool computes_nothing(const struct ggml_tensor *op)
+{
+    return op->op == GGML_OP_NONE || op->op == GGML_OP_VIEW || op->op == GGML_OP_RESHAPE ||
+           op->op == GGML_OP_PERMUTE || op->op == GGML_OP_TRANSPOSE;
+}
+
+bool op_is_supported(const struct ggml_tensor *op)
+{
+    return computes_nothing(op) || (op->op == GGML_OP_SET_ROWS && rows_are_supported(op)) ||
+           (op->op == GGML_OP_FLASH_ATTN_EXT && attention_is_supported(op));
+}
+
+static bool device_fails(struct adapter_device *d, const struct ggml_tensor *op,
+                         ratp_status status)
+{
+    char why[256];
+    if (!status)
+        return false;
+    d->ratp->last_error(d->opened, why, sizeof why);
+    complain("%s: node %s: %s: %s", d->name, op->name, d->ratp->status_name(status), why);
+    return true;
+}
+
+/* Nodes on the device are submitted, nodes on the host wait for them first: they
+ * may write where the device still reads. */
+static enum ggml_status graph_compute(ggml_backend_t backend, struct ggml_cgraph *graph)
+{
+    struct running *r = backend->context;
+    struct adapter_device *d = r->device;
+    const struct ggml_tensor *submitted = NULL;
+    for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
+        const struct ggml_tensor *op = ggml_graph_node(graph, i);
+        if (computes_nothing(op) || ggml_is_empty(op) || !(op->flags & GGML_TENSOR_FLAG_COMPUTE))
+            continue;
+        if (op->op == GGML_OP_FLASH_ATTN_EXT) {
+            if (device_fails(d, op, attention_run(d, op)))
+                return GGML_STATUS_FAILED;
+            submitted = op;
+            r->counts.attention++;
+        } else if (op->op == GGML_OP_SET_ROWS) {
+            if (submitted && device_fails(d, submitted, d->ratp->device_wait(d->opened)))
+                return GGML_STATUS_FAILED;
+            submitted = NULL;
+            if (!rows_run(op))
+                return GGML_STATUS_FAILED;
+            r->counts.rows++;
+        } else {
+            complain("%s: node %s: %s is not an operation of this backend", d->name, op->name,
+                     ggml_op_name(op->op));
+            return GGML_STATUS_FAILED;
+        }
+    }
+    if (submitted && device_fails(d, submitted, d->ratp->device_wait(d->opened)))
+        return GGML_STATUS_FAILED;
+    return GGML_STATUS_SUCCESS;
+}
+
+ggml_backend_t backend_create(struct adapter_device *d)
+{
+    static ggml_guid guid = {0x72, 0x61, 0x74, 0x70, 0x6c, 0x75, 0x73, 0x2d,
+                             0x67, 0x67, 0x6d, 0x6c, 0x2d, 0x30, 0x30, 0x31};
+    if (!device_open(d))
+        return NULL;
+    struct running *r = calloc(1, sizeof *r);
+    ggml_backend_t backend = calloc(1, sizeof *backend);
+    if (!r || !backend) {
+        free(r);
+        free(backend);
+        complain("%s: no memory for a backend", d->name);
+        return NULL;
+    }
+    r->device = d;
+    r->stats = getenv("RATPLUS_STATS") != NULL;
+    *backend = (struct ggml_backend){
+        .guid = &guid,
+        .get_name = backend_name,
+        .free_backend = backend_free,
+        .graph_compute = graph_compute,
+        .device = &d->ggml,
+        .context = r,
+    };
+    return backend;
+}

@@ -1,0 +1,151 @@
+/* ggml's buffers over mapped memory of the library. */
+#include "adapter.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Of a buffer's start and, by ggml, of each tensor in it. */
+enum { ALIGNMENT = 128 };
+
+struct mapped {
+    struct adapter_device *device;
+    ratp_buffer *buffer;
+    unsigned char *mapping; /* where the library's buffer starts */
+    unsigned char *base;    /* where ggml's does: at the next aligned address */
+};
+
+static void free_buffer(ggml_backend_buffer_t buffer)
+{
+    struct mapped *m = buffer->context;
+    m->device->ratp->buffer_destroy(&m->buffer);
+    free(m);
+}
+
+static void *get_base(ggml_backend_buffer_t buffer)
+{
+    const struct mapped *m = buffer->context;
+    return m->base;
+}
+
+static void memset_tensor(ggml_backend_buffer_t buffer, struct ggml_tensor *tensor, uint8_t value,
+                          size_t offset, size_t size)
+{
+    (void)buffer;
+    memset((unsigned char *)tensor->data + offset, value, size);
+}
+
+static void set_tensor(ggml_backend_buffer_t buffer, struct ggml_tensor *tensor, const void *data,
+                       size_t offset, size_t size)
+{
+    (void)buffer;
+    memcpy((unsigned char *)tensor->data + offset, data, size);
+}
+
+static void get_tensor(ggml_backend_buffer_t buffer, const struct ggml_tensor *tensor, void *data,
+                       size_t offset, size_t size)
+{
+    (void)buffer;
+    memcpy(data, (const unsigned char *)tensor->data + offset, size);
+}
+
+/* False: ggml copies by way of the other buffer's own calls. */
+static bool cpy_tensor(ggml_backend_buffer_t buffer, const struct ggml_tensor *from,
+                       struct ggml_tensor *to)
+{
+    (void)buffer;
+    if (!ggml_backend_buffer_is_host(from->buffer))
+        return false;
+    memcpy(to->data, from->data, ggml_nbytes(from));
+    return true;
+}
+
+static void clear(ggml_backend_buffer_t buffer, uint8_t value)
+{
+    memset(get_base(buffer), value, buffer->size);
+}
+
+static const char *type_name(ggml_backend_buffer_type_t type)
+{
+    const struct adapter_device *d = type->context;
+    return d->name;
+}
+
+static size_t type_alignment(ggml_backend_buffer_type_t type)
+{
+    (void)type;
+    return ALIGNMENT;
+}
+
+static size_t type_max_size(ggml_backend_buffer_type_t type)
+{
+    const struct adapter_device *d = type->context;
+    return d->info.max_allocation ? d->info.max_allocation - 2 * ALIGNMENT : SIZE_MAX / 2;
+}
+
+/* The CPU backend may work in these buffers: what we refuse it does in place. */
+static bool type_is_host(ggml_backend_buffer_type_t type)
+{
+    (void)type;
+    return true;
+}
+
+static ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size)
+{
+    static const struct buffer_calls calls = {
+        .free_buffer = free_buffer, .get_base = get_base, .memset_tensor = memset_tensor,
+        .set_tensor = set_tensor, .get_tensor = get_tensor, .cpy_tensor = cpy_tensor,
+        .clear = clear,
+    };
+    struct adapter_device *d = type->context;
+    ratp_device *opened = device_open(d);
+    struct mapped *m = opened ? calloc(1, sizeof *m) : NULL;
+    if (!m || size > type_max_size(type)) {
+        free(m);
+        return NULL;
+    }
+    const struct ratp_buffer_params params = {
+        .struct_size = sizeof params,
+        /* Room to align the start, and for the whole words that the library reads. */
+        .size = size + 2 * ALIGNMENT,
+        .kind = RATP_MEMORY_HOST,
+    };
+    void *mapping = NULL;
+    char why[256];
+    m->device = d;
+    if (d->ratp->buffer_create(opened, &params, &m->buffer)) {
+        d->ratp->last_error(opened, why, sizeof why);
+        complain("%s: no buffer of %zu bytes: %s", d->name, size, why);
+        free(m);
+        return NULL;
+    }
+    if (d->ratp->buffer_map(m->buffer, &mapping)) {
+        d->ratp->last_error(m->buffer, why, sizeof why);
+        complain("%s: a buffer of %zu bytes cannot be mapped: %s", d->name, size, why);
+        d->ratp->buffer_destroy(&m->buffer);
+        free(m);
+        return NULL;
+    }
+    m->mapping = mapping;
+    m->base = m->mapping + (ALIGNMENT - (uintptr_t)mapping % ALIGNMENT) % ALIGNMENT;
+    return ggml_backend_buffer_init(type, calls, m, size);
+}
+
+void buffer_place(const struct ggml_tensor *tensor, ratp_buffer **buffer, uint64_t *offset)
+{
+    const struct mapped *m = tensor->buffer->context;
+    *buffer = m->buffer;
+    *offset = (uint64_t)((unsigned char *)tensor->data - m->mapping);
+}
+
+void buffer_type_init(struct adapter_device *d)
+{
+    d->buffers = (struct ggml_backend_buffer_type){
+        .get_name = type_name,
+        .alloc_buffer = alloc_buffer,
+        .get_alignment = type_alignment,
+        .get_max_size = type_max_size,
+        .is_host = type_is_host,
+        .device = &d->ggml,
+        .context = d,
+    };
+}

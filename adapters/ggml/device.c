@@ -1,0 +1,101 @@
+/* A device of the library as a device of ggml. */
+#include "adapter.h"
+
+#include <stdio.h>
+
+static const char *device_name(ggml_backend_dev_t device)
+{
+    const struct adapter_device *d = device->context;
+    return d->name;
+}
+
+static const char *device_description(ggml_backend_dev_t device)
+{
+    const struct adapter_device *d = device->context;
+    return d->info.name;
+}
+
+/* Nobody tells what others use of the device. The reference has no memory of its own. */
+static void device_memory(ggml_backend_dev_t device, size_t *free, size_t *total)
+{
+    const struct adapter_device *d = device->context;
+    *free = d->info.memory_bytes;
+    *total = d->info.memory_bytes;
+}
+
+/* A GPU even where it is none: only then does llama.cpp give it layers. */
+static enum ggml_backend_dev_type device_type(ggml_backend_dev_t device)
+{
+    (void)device;
+    return GGML_BACKEND_DEVICE_TYPE_GPU;
+}
+
+/* No device_id: of GPUs with the same one llama.cpp drops all but the first,
+ * and ggml's own Vulkan backend may be there for the weights. */
+static void device_props(ggml_backend_dev_t device, struct ggml_backend_dev_props *props)
+{
+    *props = (struct ggml_backend_dev_props){
+        .name = device_name(device),
+        .description = device_description(device),
+        .type = device_type(device),
+    };
+    device_memory(device, &props->memory_free, &props->memory_total);
+}
+
+ratp_device *device_open(struct adapter_device *d)
+{
+    char index[16], why[256];
+    const struct ratp_device_params params = {.struct_size = sizeof params, .name = index};
+    snprintf(index, sizeof index, "%u", d->index);
+    pthread_mutex_lock(&d->lock);
+    if (!d->opened && d->ratp->device_open(d->instance, &params, &d->opened)) {
+        d->ratp->last_error(d->instance, why, sizeof why);
+        complain("%s (%s) cannot be opened: %s", d->name, d->info.name, why);
+    }
+    ratp_device *opened = d->opened;
+    pthread_mutex_unlock(&d->lock);
+    return opened;
+}
+
+static ggml_backend_t device_init_backend(ggml_backend_dev_t device, const char *params)
+{
+    (void)params;
+    return backend_create(device->context);
+}
+
+static ggml_backend_buffer_type_t device_buffer_type(ggml_backend_dev_t device)
+{
+    struct adapter_device *d = device->context;
+    return &d->buffers;
+}
+
+static bool device_supports_op(ggml_backend_dev_t device, const struct ggml_tensor *op)
+{
+    (void)device;
+    return op_is_supported(op);
+}
+
+static bool device_supports_buffers(ggml_backend_dev_t device, ggml_backend_buffer_type_t type)
+{
+    const struct adapter_device *d = device->context;
+    return type == &d->buffers;
+}
+
+void device_init(struct adapter_device *d, ggml_backend_reg_t registration)
+{
+    pthread_mutex_init(&d->lock, NULL);
+    buffer_type_init(d);
+    d->ggml = (struct ggml_backend_device){
+        .get_name = device_name,
+        .get_description = device_description,
+        .get_memory = device_memory,
+        .get_type = device_type,
+        .get_props = device_props,
+        .init_backend = device_init_backend,
+        .get_buffer_type = device_buffer_type,
+        .supports_op = device_supports_op,
+        .supports_buft = device_supports_buffers,
+        .registration = registration,
+        .context = d,
+    };
+}

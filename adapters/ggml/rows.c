@@ -1,0 +1,76 @@
+/* SET_ROWS, with which llama.cpp writes its cache: rows of float32 go to the
+ * places that the indices name, in the cache's type. Few rows at a time, so it
+ * is done on the host. */
+#include "adapter.h"
+
+#include <string.h>
+
+/* The operand's second and third dimension repeat over the rows'. */
+static bool repeats(const struct ggml_tensor *index, const struct ggml_tensor *rows)
+{
+    return index->ne[0] == rows->ne[1] && rows->ne[2] % index->ne[1] == 0 &&
+           rows->ne[3] % index->ne[2] == 0;
+}
+
+bool rows_are_supported(const struct ggml_tensor *op)
+{
+    const struct ggml_tensor *rows = op->src[0], *index = op->src[1];
+    if (op->type != GGML_TYPE_F32 && op->type != GGML_TYPE_F16 && op->type != GGML_TYPE_BF16)
+        return false;
+    return rows && index && rows->type == GGML_TYPE_F32 && rows->nb[0] == sizeof(float) &&
+           (index->type == GGML_TYPE_I64 || index->type == GGML_TYPE_I32) &&
+           op->nb[0] == ggml_type_size(op->type) && rows->ne[0] == op->ne[0] &&
+           repeats(index, rows);
+}
+
+static int64_t read_index(const unsigned char *at, enum ggml_type type)
+{
+    int64_t wide;
+    int32_t narrow;
+    if (type == GGML_TYPE_I64) {
+        memcpy(&wide, at, sizeof wide);
+        return wide;
+    }
+    memcpy(&narrow, at, sizeof narrow);
+    return narrow;
+}
+
+static void write_row(void *to, enum ggml_type type, const void *from, int64_t channels)
+{
+    if (type == GGML_TYPE_F32)
+        memcpy(to, from, (size_t)channels * sizeof(float));
+    else if (type == GGML_TYPE_F16)
+        ggml_fp32_to_fp16_row(from, to, channels);
+    else
+        ggml_fp32_to_bf16_row(from, to, channels);
+}
+
+static bool write_plane(const struct ggml_tensor *op, size_t i2, size_t i3)
+{
+    const struct ggml_tensor *rows = op->src[0], *index = op->src[1];
+    const unsigned char *from = rows->data, *indices = index->data;
+    unsigned char *to = op->data;
+    from += i2 * rows->nb[2] + i3 * rows->nb[3];
+    to += i2 * op->nb[2] + i3 * op->nb[3];
+    indices += i2 % (size_t)index->ne[1] * index->nb[1] + i3 % (size_t)index->ne[2] * index->nb[2];
+    for (size_t i = 0; i < (size_t)rows->ne[1]; i++) {
+        int64_t row = read_index(indices + i * index->nb[0], index->type);
+        if (row < 0 || row >= op->ne[1]) {
+            complain("node %s: index %lld of row %zu is outside of the %lld rows", op->name,
+                     (long long)row, i, (long long)op->ne[1]);
+            return false;
+        }
+        write_row(to + (size_t)row * op->nb[1], op->type, from + i * rows->nb[1], op->ne[0]);
+    }
+    return true;
+}
+
+bool rows_run(const struct ggml_tensor *op)
+{
+    const struct ggml_tensor *rows = op->src[0];
+    for (size_t i3 = 0; i3 < (size_t)rows->ne[3]; i3++)
+        for (size_t i2 = 0; i2 < (size_t)rows->ne[2]; i2++)
+            if (!write_plane(op, i2, i3))
+                return false;
+    return true;
+}

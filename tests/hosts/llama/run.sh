@@ -1,0 +1,59 @@
+#!/bin/sh
+# An unmodified llama.cpp, in a Debian sid root, with the ggml backend of this
+# tree. RATPLUS_SID names a root with /proc and /dev; without it one is made, as
+# root, under .cache/ and kept. Ends with a total line.
+set -u
+cd "$(dirname "$0")/../../.." || exit 1
+. tests/hosts/llama/root.sh
+passed=0 failed=0 skipped=0
+check() {
+    title=$1
+    shift
+    if "$@"; then
+        passed=$((passed + 1))
+        echo "passed: $title"
+    else
+        failed=$((failed + 1))
+        echo "failed: $title"
+    fi
+}
+
+if ! sid_root || ! sid_install || ! sid_enter; then
+    echo "skipped: $sid_why"
+    echo "0 passed, 0 failed, 1 skipped"
+    exit 0
+fi
+trap sid_leave EXIT
+
+folder=/ratplus/${build#"$PWD/"}
+# inside VULKAN_DRIVER COMMAND
+inside() {
+    chroot "$sid" sh -c "cd /ratplus/tests/hosts/llama && VK_ICD_FILENAMES=$1 BUILD=$folder . ./inside.sh; $2"
+}
+
+check 'the backend builds without a warning' inside /none build
+check 'another version of ggml is refused in one line, and the host goes on' inside /none refused
+
+# Without Vulkan the reference device runs; all cases of few queries.
+check 'an unmodified llama.cpp lists the reference' inside /none "listed reference"
+check "ggml's own tests of SET_ROWS, reference" inside /none 'operations SET_ROWS . 60'
+check "ggml's own tests of FLASH_ATTN_EXT, reference" inside /none \
+    "operations FLASH_ATTN_EXT 'kv=(113|512),nb=(1|3),' 340"
+check 'greedy text is that of the CPU, reference' inside /none 'same_text f16'
+check 'and so with a quantised cache, which the host runs' inside /none 'same_text q8_0'
+
+# Vulkan is SwiftShader: the compiler of Mesa 26's lavapipe takes minutes for the kernels.
+if manifest=$(sh tests/swiftshader.sh); then
+    cp "$(dirname "$manifest")"/* "$build/"
+    icd=$folder/$(basename "$manifest")
+    check 'an unmodified llama.cpp lists SwiftShader' inside "$icd" 'listed SwiftShader'
+    check "ggml's own tests of FLASH_ATTN_EXT, SwiftShader" inside "$icd" \
+        "operations FLASH_ATTN_EXT 'hsk=64,hsv=64,.*nr23=.4,1.,kv=512,nb=(1|3),mask=1,sinks=0,max_bias=0.0' 10"
+    check 'greedy text is that of the CPU, SwiftShader' inside "$icd" 'same_text f16'
+else
+    skipped=1
+    echo 'skipped: SwiftShader could not be had'
+fi
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]

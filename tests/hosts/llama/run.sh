@@ -42,7 +42,7 @@ check "ggml's own tests of FLASH_ATTN_EXT, reference" inside /none \
 check 'greedy text is that of the CPU, reference' inside /none 'same_text f16'
 check 'and so with a quantised cache, which the host runs' inside /none 'same_text q8_0'
 
-# Vulkan is SwiftShader: the compiler of Mesa 26's lavapipe takes minutes for the kernels.
+# Vulkan is SwiftShader, so that the baseline is what is tested.
 if manifest=$(sh tests/swiftshader.sh); then
     cp "$(dirname "$manifest")"/* "$build/"
     icd=$folder/$(basename "$manifest")

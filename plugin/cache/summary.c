@@ -9,12 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* K that is turned and rounded as the cache has it; of 8-bit blocks, to float16. */
-static ratp_dtype extremes_dtype(const struct layer_shape *shape)
-{
-    return shape->k_dtype == RATP_Q8_0 ? RATP_F16 : shape->k_dtype;
-}
-
 static ratp_status summary_of(const ratp_cache *cache, const struct variant *v,
                               struct summary *out, struct error *err)
 {
@@ -34,7 +28,7 @@ static ratp_status summary_of(const ratp_cache *cache, const struct variant *v,
         .block = v->block,
         .entry_tokens = v->block < slots ? v->block : slots,
         .entry_bytes = extremes
-            ? 2 * (uint32_t)dtype_row_bytes(extremes_dtype(shape), shape->head_size)
+            ? 2 * (uint32_t)dtype_row_bytes(shape_extremes_dtype(shape), shape->head_size)
             : shape->head_size * (uint32_t)sizeof(float),
     };
     return RATP_OK;

@@ -7,11 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static ratp_dtype extremes_dtype(const struct layer_shape *shape)
-{
-    return shape->k_dtype == RATP_Q8_0 ? RATP_F16 : shape->k_dtype;
-}
-
 /* Entry number `entry` of a sequence, of one key/value head. */
 static uint8_t *entry_of(const struct plan *plan, const struct layer_shape *shape,
                          const struct gpu_view *view, uint32_t slab, uint32_t head,
@@ -48,7 +43,7 @@ static void summarise(const struct memory_args *args, const struct gpu_summary *
     }
     uint8_t *to = entry_of(args->plan, shape, view, args->slab, head, summary->entry_at,
                            summary->entry_tokens, summary->entry_bytes, entry);
-    ratp_dtype dtype = extremes_dtype(shape);
+    ratp_dtype dtype = shape_extremes_dtype(shape);
     if (summary->select == SELECT_MEAN) {
         dtype_store_row(to, RATP_F32, d, sum);
         return;
@@ -78,7 +73,7 @@ static float score_block(const struct attend_args *args, const struct gpu_view *
 {
     const struct layer_shape *shape = args->shape;
     uint32_t d = shape->head_size, entries = view->block / view->entry_tokens;
-    ratp_dtype dtype = extremes_dtype(shape);
+    ratp_dtype dtype = shape_extremes_dtype(shape);
     float least[MAX_CHANNELS], greatest[MAX_CHANNELS];
     double total = 0, best[MAX_CHANNELS] = {0};
     for (uint32_t e = 0; e < entries; e++) {

@@ -26,15 +26,10 @@ sid_install() {
         apt-get install -y -qq --no-install-recommends $sid_packages >/dev/null 2>&1
 }
 
+# In a mount namespace of its own, which ends with this process.
 sid_enter() {
     sid_why='this tree cannot be mounted in the Debian sid root'
     mkdir -p "$sid/ratplus" "$build" || return 1
     mount --bind "$PWD" "$sid/ratplus" 2>/dev/null || return 1
-    proc=
-    mountpoint -q "$sid/proc" || { mount --bind /proc "$sid/proc" && proc=1; }
-}
-
-sid_leave() {
-    umount "$sid/ratplus"
-    [ -z "$proc" ] || umount "$sid/proc"
+    mountpoint -q "$sid/proc" || mount --bind /proc "$sid/proc"
 }

@@ -4,6 +4,7 @@
 #extension GL_GOOGLE_include_directive : require
 
 #define LANES_ID 20
+#define ORDERED
 #include "attend.glsl"
 #include "best.glsl"
 

@@ -270,10 +270,11 @@ ratp_status summaries_of(const ratp_cache *cache, const struct choice *choice,
 bool summary_equal(const struct summary *a, const struct summary *b);
 /* The one by which the variant chooses, or NULL. */
 const struct summary *summary_for(const struct store *store, const struct variant *variant);
-/* Lists the entries that a view's new tokens complete in its store. */
+/* Lists the entries that a view's new tokens complete in its store; the class's
+ * most_entries grows to what is the most. */
 uint32_t summary_count(const struct store *store);
 void summary_list(const struct store *store, uint32_t view, uint32_t pos0, uint32_t rows,
-                  struct gpu_summary *out);
+                  struct gpu_summary *out, struct plan_class *cls);
 /* Makes all entries of stores that hold `length` tokens afresh. */
 ratp_status stores_summarise(ratp_cache *cache, const struct layout *layout,
                              const struct seq_store *stores, uint32_t length, struct error *err);

@@ -163,6 +163,7 @@ static void add_views(ratp_step *step, struct blob *blob, uint32_t index)
     out->views.count = step->count;
     out->moves.count = move_count;
     out->summaries.count = summaries;
+    out->most_entries = 0;
     out->observers.count = observers;
     blob_add(blob, step->count * sizeof(struct gpu_view), &out->views.offset);
     blob_add(blob, move_count * sizeof(struct gpu_move), &out->moves.offset);
@@ -193,7 +194,7 @@ static void add_views(ratp_step *step, struct blob *blob, uint32_t index)
         view[i].offsets = layout->offsets;
         add_selection(&step->parts[i], slab, &view[i]);
         if (entries_of(&step->parts[i], store))
-            summary_list(&layout->stores[store], i, source.pos0, source.rows, summary);
+            summary_list(&layout->stores[store], i, source.pos0, source.rows, summary, out);
         summary += entries_of(&step->parts[i], store);
         observe_list(step->parts[i].seq, store, i, source.rows, observer);
         observer += observe_count(&layout->stores[store]);

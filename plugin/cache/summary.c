@@ -69,7 +69,7 @@ uint32_t summary_count(const struct store *store)
 }
 
 void summary_list(const struct store *store, uint32_t view, uint32_t pos0, uint32_t rows,
-                  struct gpu_summary *out)
+                  struct gpu_summary *out, struct plan_class *cls)
 {
     for (int i = 0; i < SUMMARIES; i++) {
         const struct summary *s = &store->summaries[i];
@@ -80,6 +80,8 @@ void summary_list(const struct store *store, uint32_t view, uint32_t pos0, uint3
             .view = view, .select = s->select, .entry_at = s->at,
             .entry_tokens = s->entry_tokens, .entry_bytes = s->entry_bytes,
             .first = first, .count = end - first};
+        if (end - first > cls->most_entries)
+            cls->most_entries = end - first;
     }
 }
 
@@ -134,7 +136,7 @@ static ratp_status make_plan(const struct held *held, struct blob *blob, struct 
         struct gpu_summary *list =
             blob_add(blob, cls->summaries.count * sizeof *list, &cls->summaries.offset);
         if (list && cls->summaries.count)
-            summary_list(store, 0, 0, held->length, list);
+            summary_list(store, 0, 0, held->length, list, cls);
         page0 += held->stores[s].kept.count;
     }
     return blob->failed ? fail(err, RATP_OUT_OF_MEMORY,

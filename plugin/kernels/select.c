@@ -3,6 +3,7 @@
 #include "memory.h"
 
 #include "choose.spv.h"
+#include "choose_wide.spv.h"
 #include "score_add.spv.h"
 #include "score_add_wide.spv.h"
 #include "score_shared.spv.h"
@@ -21,11 +22,15 @@ static const struct vk_shader score_shaders[] = {
     [TEAM_SHUFFLE] = {"score_shuffle", score_shuffle_spv, sizeof score_shuffle_spv,
                       sizeof(struct attend_push), true},
 };
-static const struct vk_shader choose_shader = VK_SHADER(choose, struct attend_push);
+/* [whether a CPU runs it, which loads 64 bits as fast as 32] */
+static const struct vk_shader choose_shaders[] = {VK_SHADER(choose, struct attend_push),
+                                                  VK_SHADER(choose_wide, struct attend_push)};
 
 enum {
     TEAM_BLOCKS = 16,   /* about as many blocks are worth a team ... */
     TEAM_BLOCKS_SOFTWARE = 256, /* where what a workgroup does once is dear */
+    BLOCKS_IN_FLIGHT = 4, /* of a team: what lies in a page of the usual size */
+    BLOCKS_IN_FLIGHT_SOFTWARE = 2,
     CHOOSE_LANES = 64,  /* of a workgroup on a GPU */
     MAX_GROUPS = 65535,
     MAX_SLICES = 64     /* workgroups that share an item's entries */
@@ -35,11 +40,41 @@ ratp_status kernels_summarise(struct backend *b, struct stream *s, const struct 
                               struct error *err)
 {
     struct memory_form form = memory_form(vk_device_caps(kernel_device(b)), args->shape);
+    uint32_t slices = args->cls->most_entries < MAX_SLICES ? args->cls->most_entries : MAX_SLICES;
+    if (slices == 0)
+        return RATP_OK;
     uint32_t pairs = args->shape->kv_heads * args->shape->head_size / 2;
     struct memory_kernel k;
     memory_kernel_init(&k, args, &summarise_shader, &form, 0);
     return items_dispatch(s, &k.items, args->cls->summaries, sizeof(struct gpu_summary),
-                          groups_of(pairs, form.group_size), MAX_SLICES, err);
+                          groups_of(pairs, form.group_size), slices, err);
+}
+
+/* What the choosers of a class's views that select so, together or apart, score with. */
+static ratp_status score(struct backend *b, struct stream *s, const struct attend_args *args,
+                         struct plan_list choosers, uint32_t select, uint32_t together,
+                         struct error *err)
+{
+    const struct layer_shape *shape = args->shape;
+    const struct plan_class *cls = args->cls;
+    const struct vk_caps *caps = vk_device_caps(kernel_device(b));
+    struct decode_form form = decode_form(caps, shape);
+    bool mean = select == SELECT_MEAN;
+    uint32_t parts = groups_of(shape->query_heads / shape->kv_heads, form.heads);
+    uint32_t blocks = form.teams * (caps->software ? TEAM_BLOCKS_SOFTWARE : TEAM_BLOCKS);
+    if (together) {
+        parts = 1;
+        form.heads = mean ? 1 : 2; /* rows: the sum, or what of it is above zero and below */
+    }
+    const uint32_t own[] = {form.heads, form.lanes, form.teams, form.k_blocks, mean, together,
+                            form.lanes * form.teams, cls->whole[select][together],
+                            caps->software ? BLOCKS_IN_FLIGHT_SOFTWARE : BLOCKS_IN_FLIGHT};
+    struct attend_kernel k;
+    attend_kernel_init(&k, args, &score_shaders[form.way], own, sizeof own / sizeof *own);
+    k.push.partial = args->plan->score_address;
+    k.push.mask_head = cls->most_blocks * (uint32_t)sizeof(uint32_t);
+    return items_dispatch(s, &k.items, choosers, sizeof(struct gpu_chooser),
+                          shape->kv_heads * parts, groups_of(cls->most_blocks, blocks), err);
 }
 
 /* Scores, then lists, for the choosers of one batch: `list` is part of the class's,
@@ -51,35 +86,23 @@ static ratp_status choose_batch(struct backend *b, struct stream *s,
     const struct layer_shape *shape = args->shape;
     const struct plan_class *cls = args->cls;
     const struct vk_caps *caps = vk_device_caps(kernel_device(b));
-    struct decode_form form = decode_form(caps, shape);
-    const uint32_t choose_own[] = {caps->software ? caps->subgroup_size : CHOOSE_LANES};
+    const uint32_t own[] = {caps->software ? caps->subgroup_size : CHOOSE_LANES};
     uint64_t lists = (uint64_t)first * shape->query_heads * cls->most_chosen * sizeof(uint32_t);
-    struct attend_kernel score, choose;
-    attend_kernel_init(&choose, args, &choose_shader, choose_own, 1);
-    choose.push.partial = args->plan->score_address;
-    choose.push.mask_head = cls->most_blocks * (uint32_t)sizeof(float);
-    choose.push.mask = args->plan->chosen_address + lists;
-    choose.push.mask_token = cls->most_chosen;
-    uint32_t parts = groups_of(shape->query_heads / shape->kv_heads, form.heads);
-    uint32_t blocks = form.teams * (caps->software ? TEAM_BLOCKS_SOFTWARE : TEAM_BLOCKS);
     ratp_status status = RATP_OK;
-    for (uint32_t select = SELECT_EXTREMES; select <= SELECT_MEAN && !status; select++) {
-        if (!cls->selects[select])
-            continue;
-        const uint32_t own[] = {form.heads,    form.lanes, form.teams,
-                                form.k_blocks, select == SELECT_MEAN, 0, form.lanes * form.teams};
-        attend_kernel_init(&score, args, &score_shaders[form.way], own, 7);
-        score.push.partial = args->plan->score_address;
-        score.push.mask_head = choose.push.mask_head;
-        status = items_dispatch(s, &score.items, list, sizeof(struct gpu_chooser),
-                                shape->kv_heads * parts,
-                                groups_of(cls->most_blocks, blocks), err);
-    }
+    for (uint32_t select = SELECT_EXTREMES; select <= SELECT_MEAN; select++)
+        for (uint32_t together = 0; together < 2 && !status; together++)
+            if (cls->selects[select][together])
+                status = score(b, s, args, list, select, together, err);
     if (status)
         return status;
     vk_barrier(kernel_stream(s));
-    return items_dispatch(s, &choose.items, list, sizeof(struct gpu_chooser), shape->query_heads, 1,
-                          err);
+    struct attend_kernel k;
+    attend_kernel_init(&k, args, &choose_shaders[caps->software && caps->int64], own, 1);
+    k.push.partial = args->plan->score_address;
+    k.push.mask_head = cls->most_blocks * (uint32_t)sizeof(uint32_t);
+    k.push.mask = args->plan->chosen_address + lists;
+    k.push.mask_token = cls->most_chosen;
+    return items_dispatch(s, &k.items, list, sizeof(struct gpu_chooser), shape->query_heads, 1, err);
 }
 
 ratp_status kernels_choose(struct backend *b, struct stream *s, const struct attend_args *args,

@@ -239,12 +239,15 @@ struct plan_class {
     uint32_t wave_count;
     struct plan_list gathers;
     struct plan_list summaries;
+    uint32_t most_entries; /* of a summary; 0: most tokens complete none */
     struct plan_list choosers;
     struct plan_list observers;
     uint32_t most_blocks;  /* of a chooser, among which it chooses */
     uint32_t most_chosen;  /* view->choose at most: the stride of the lists of chosen blocks */
     bool heads_choose;     /* in some view each query head has a list of its own */
-    bool selects[3];       /* [enum gpu_select] how some view does */
+    /* [enum gpu_select][by_group] how some view does; and whether all of those have
+     * an entry for each block */
+    bool selects[3][2], whole[3][2];
     /* Kernels choose their form by these: query tokens in tiles, and about how
      * many keys they attend altogether. */
     uint64_t tile_queries, tile_keys;
@@ -270,7 +273,8 @@ struct plan {
     uint32_t partials;        /* partial rows */
     uint64_t wave_address;    /* a wave's table: see wave_words */
     uint64_t chosen_address;  /* [chooser][query head][most_chosen] block numbers, ascending */
-    uint64_t score_address;   /* [chooser of a batch][query head][most_blocks] float32 */
+    uint64_t score_address;   /* [chooser of a batch][query head][most_blocks] of
+                               * 32 bits */
     uint64_t score_bytes;     /* room there: as many choosers go together */
 };
 

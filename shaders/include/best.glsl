@@ -3,8 +3,11 @@
 // taken, two bits at a time, and then takes what is above it, and as many of its equals
 // as there is room for. The row is a multiple of four scores long, at a multiple of 16
 // bytes where ALIGNED16 says so.
+// ORDERED: the row holds what order_of makes of scores.
 #ifndef BEST_GLSL
 #define BEST_GLSL
+
+#include "order.glsl"
 
 #extension GL_EXT_control_flow_attributes : require
 
@@ -16,20 +19,14 @@ shared uvec4 parts[LANES];
 // The kernel's own: number `at` of those taken is `index`.
 void take(uint at, uint index);
 
-// A number that orders as the score does; NaN is the worst.
-uint order_of(uint bits)
-{
-    if ((bits & 0x7fffffffu) > 0x7f800000u)
-        return 0;
-    bits = bits == 0x80000000u ? 0 : bits;
-    return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-}
-
 // Of four neighbours; those past the last are worse than all others.
 uvec4 orders_of(uvec2 scores, uint index, uint count)
 {
-    uvec4 bits = load_words4(plus(scores, index * 4));
-    uvec4 order = uvec4(order_of(bits.x), order_of(bits.y), order_of(bits.z), order_of(bits.w));
+    uvec4 order = load_words4(plus(scores, index * 4));
+#ifndef ORDERED
+    vec4 x = uintBitsToFloat(order);
+    order = uvec4(order_of(x.x), order_of(x.y), order_of(x.z), order_of(x.w));
+#endif
     return mix(uvec4(0), order, lessThan(uvec4(index) + uvec4(0, 1, 2, 3), uvec4(count)));
 }
 

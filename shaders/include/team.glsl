@@ -69,25 +69,40 @@ uint block_channel(uint block, uint lane)
     return (block * LANES + lane) * 8;
 }
 
+// How a lane's channels of a query turn: those of half a block.
+struct Turns {
+    uint at; // the first channel, 0 past the head's end
+    bool there;
+    Turn first, second;
+};
+
+Turns turns_of(Rope rope, uint t, uint block, uint half_block, uint lane)
+{
+    uint c = block_channel(block, lane);
+    bool there = c < HEAD_SIZE;
+    uint at = there ? c + half_block * 4 : 0;
+    return Turns(at, there, rope_turn2(rope, t, at), rope_turn2(rope, t, at + 2));
+}
+
+vec4 load_query4(uint row, uint head, Turns turns)
+{
+    uvec2 from = query_row(row, head);
+    vec4 x = vec4(load2_turned(from, Q_TYPE, turns.at, turns.first),
+                  load2_turned(from, Q_TYPE, turns.at + 2, turns.second));
+    return turns.there ? x : vec4(0);
+}
+
 // The queries, times `factor`; heads past the last are the last again.
 void load_queries(uint row, uint t, uint head0, uint heads, uint lane, float factor)
 {
     Rope rope = attend_rope();
-    [[unroll]] for (uint b = 0; b < K_BLOCKS; b++) {
-        uint c = block_channel(b, lane);
-        [[unroll]] for (uint part = 0; part < 2; part++) {
-            bool there = c < HEAD_SIZE;
-            uint at = there ? c + part * 4 : 0;
-            Turn first = rope_turn2(rope, t, at);
-            Turn second = rope_turn2(rope, t, at + 2);
-            [[unroll]] for (uint h = 0; h < HEADS; h++) {
-                uvec2 from = query_row(row, head0 + min(h, heads - 1));
-                vec4 x = vec4(load2_turned(from, Q_TYPE, at, first),
-                              load2_turned(from, Q_TYPE, at + 2, second));
-                query[(h * K_BLOCKS + b) * 2 + part] = there ? x * factor : vec4(0);
-            }
+    [[unroll]] for (uint b = 0; b < K_BLOCKS; b++)
+        [[unroll]] for (uint i = 0; i < 2; i++) {
+            Turns turns = turns_of(rope, t, b, i, lane);
+            [[unroll]] for (uint h = 0; h < HEADS; h++)
+                query[(h * K_BLOCKS + b) * 2 + i] =
+                    factor * load_query4(row, head0 + min(h, heads - 1), turns);
         }
-    }
 }
 
 #endif

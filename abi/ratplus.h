@@ -422,8 +422,8 @@ struct ratp_external {
      * which queries choose among them: memory that the host keeps beside its K, as long as
      * external_summary_bytes says, in a buffer of the device from `summaries_offset` on, a
      * multiple of 16. The call reads the K of keys from `summarised` on, brings the memory
-     * up to its last query, and chooses. NULL: made for this call alone, from all of K,
-     * which costs more than dense attention would have. */
+     * up to its last query, and chooses. NULL: made for this call alone, so that every
+     * call reads all of K. */
     ratp_buffer *summaries;
     uint64_t summaries_offset;
     /* Keys of which `summaries` tells already, to key_tokens: the first_position +

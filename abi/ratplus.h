@@ -405,7 +405,10 @@ struct ratp_external {
      * `variant` applies. 0: every key is seen (but for `mask`), no variant. */
     uint32_t causal;
     uint32_t first_position;
-    const struct ratp_variant *variant; /* NULL: dense; dense, dilated or streaming */
+    /* NULL: dense; dense, dilated or streaming; since ABI 1.1 quest or moba, which need
+     * `causal`, no `mask`, and all keys up to the last query's own: first_position +
+     * query_tokens <= key_tokens. Queries choose each for itself, be there one or many. */
+    const struct ratp_variant *variant;
     const struct ratp_tensor *q, *k, *v; /* k and v: float32, float16 or bfloat16 */
     const struct ratp_tensor *o;         /* NULL: no output gate */
     /* Added to the scaled logits: [batch][query token][key], float32 or
@@ -415,6 +418,18 @@ struct ratp_external {
     const struct ratp_tensor *mask;
     const struct ratp_tensor *out;
     const struct ratp_tensor *lse; /* NULL: not wanted; -inf for a query that sees no key */
+    /* Since ABI 1.1, for quest and moba; else NULL and 0. What is known of K's blocks, by
+     * which queries choose among them: memory that the host keeps beside its K, as long as
+     * external_summary_bytes says, in a buffer of the device from `summaries_offset` on, a
+     * multiple of 16. The call reads the K of keys from `summarised` on, brings the memory
+     * up to its last query, and chooses. NULL: made for this call alone, so that every
+     * call reads all of K. */
+    ratp_buffer *summaries;
+    uint64_t summaries_offset;
+    /* Keys of which `summaries` tells already, to key_tokens: the first_position +
+     * query_tokens of calls before, down to where the host has written K anew since. 0: of
+     * none; what is in the memory does not matter then. */
+    uint32_t summarised;
 };
 
 /* Merges partial results over disjoint sets of keys:
@@ -646,6 +661,17 @@ struct ratp_api {
      * step_begin waits with it then. RATP_WRONG_STATE while an open step has `seq`.
      * [one thread per cache] */
     ratp_status (*seq_compress)(ratp_seq *seq);
+    /* The bytes that `summaries` of such a call must have: for each sequence, key/value head
+     * and block of key_tokens keys, two rows of K's type for quest, one of float32 for moba,
+     * and as many for each part of a block that has more than 4096 tokens. 0 where the
+     * variant does not choose, or no block is complete. Of `params` only batch, key_tokens,
+     * kv_heads, head_size, causal, variant and k's dtype (k NULL: float32) are looked at. With
+     * more keys the same bytes stay valid and others follow: ask for as many keys as K has
+     * room for, or copy to a larger buffer when it grows. When any other of these changes,
+     * the memory begins anew, with `summarised` 0. RATP_UNSUPPORTED where one block of all
+     * heads and sequences takes 4 GiB. [any thread] */
+    ratp_status (*external_summary_bytes)(ratp_device *device, const struct ratp_external *params,
+                                          uint64_t *bytes);
 };
 
 /* The only exported symbol. Returns the table, which is static, or NULL when

@@ -77,8 +77,10 @@ ratp_status api_seq_load(ratp_cache *cache, const void *data, uint64_t size, rat
 ratp_status api_seq_save_file(ratp_seq *seq, const char *path);
 ratp_status api_seq_load_file(ratp_cache *cache, const char *path, ratp_seq **out);
 
-/* api_external.c, api_merge.c */
+/* api_external.c, api_external_summary.c, api_merge.c */
 ratp_status api_attend_external(ratp_device *device, const struct ratp_external *params);
+ratp_status api_external_summary_bytes(ratp_device *device, const struct ratp_external *params,
+                                       uint64_t *bytes);
 ratp_status api_merge(ratp_device *device, const struct ratp_merge *params);
 
 #endif

@@ -1,11 +1,12 @@
 /* Attention over the host's own K and V. */
 #include "api.h"
 
-#include "plan/build.h"
+#include "external.h"
 #include "staging.h"
 #include "structs.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_TOKENS = 1 << 24, MAX_BATCH = 65536, MAX_KV_HEADS = 1024, MAX_QUERY_HEADS = 16384 };
@@ -25,25 +26,31 @@ static ratp_status in_range(const char *what, uint32_t value, uint32_t least, ui
                 least, most);
 }
 
-/* Fills in the defaults of `p`. */
-static ratp_status check_sizes(struct ratp_external *p, struct error *err)
+ratp_status external_check_keys(struct ratp_external *p, struct error *err)
 {
     if (p->batch == 0)
         p->batch = 1;
-    if (p->value_size == 0)
-        p->value_size = p->head_size;
     ratp_status status = in_range("batch", p->batch, 1, MAX_BATCH, 1, err);
-    if (!status)
-        status = in_range("query_tokens", p->query_tokens, 1, MAX_TOKENS, 1, err);
     if (!status)
         status = in_range("key_tokens", p->key_tokens, 1, MAX_TOKENS, 1, err);
     if (!status)
         status = in_range("kv_heads", p->kv_heads, 1, MAX_KV_HEADS, 1, err);
     if (!status)
+        status = in_range("head_size", p->head_size, 8, 256, 8, err);
+    return status;
+}
+
+/* Fills in the defaults of `p`. */
+static ratp_status check_sizes(struct ratp_external *p, struct error *err)
+{
+    if (p->value_size == 0)
+        p->value_size = p->head_size;
+    ratp_status status = external_check_keys(p, err);
+    if (!status)
+        status = in_range("query_tokens", p->query_tokens, 1, MAX_TOKENS, 1, err);
+    if (!status)
         status = in_range("query_heads", p->query_heads, p->kv_heads, MAX_QUERY_HEADS,
                           p->kv_heads, err);
-    if (!status)
-        status = in_range("head_size", p->head_size, 8, 256, 8, err);
     if (!status)
         status = in_range("value_size", p->value_size, 8, 256, 8, err);
     if (!status && p->causal)
@@ -119,41 +126,79 @@ static struct operand operand_of(const struct staged *item, uint32_t sequence)
 
 /* The plan's bytes and the work memory; both are freed when the work is done. */
 struct call_memory {
-    struct mem params, partials;
+    struct mem params, work;
 };
 
+static uint64_t aligned(uint64_t offset)
+{
+    return (offset + 15) / 16 * 16;
+}
+
+/* Work memory: partials, chosen blocks, scores and a wave's table. */
+static ratp_status place_work(struct backend *b, const struct layer_shape *shape,
+                              const struct plan_class *cls, struct plan *plan, struct mem *m,
+                              struct error *err)
+{
+    struct choice_work work =
+        choice_work(cls, shape->kv_heads, shape->query_heads / shape->kv_heads);
+    uint64_t partials = (uint64_t)plan->partials * shape->query_heads * (shape->value_size + 2) *
+                        sizeof(float);
+    uint64_t chosen_at = aligned(partials), score_at = aligned(chosen_at + work.chosen);
+    uint64_t wave_at = aligned(score_at + work.scores), bytes = wave_at + work.table;
+    ratp_status status = RATP_OK;
+    if (bytes)
+        status = b->ops->mem_alloc(b, bytes, MEM_DEVICE, "external work memory", m, err);
+    plan->partial_address = m->address;
+    plan->chosen_address = m->address + chosen_at;
+    plan->score_address = m->address + score_at;
+    plan->score_bytes = work.scores;
+    plan->wave_address = m->address + wave_at;
+    return status;
+}
+
 static ratp_status upload_plan(struct backend *b, const struct layer_shape *shape,
-                               const struct blob *blob, struct plan *plan, struct call_memory *m,
-                               struct error *err)
+                               const struct blob *blob, const struct plan_class *cls,
+                               struct plan *plan, struct call_memory *m, struct error *err)
 {
     if (blob->failed)
         return fail(err, RATP_OUT_OF_MEMORY, "no host memory for the work lists of %u sequences",
                     plan->views);
     ratp_status status =
         b->ops->mem_alloc(b, blob->size, MEM_UPLOAD, "external plan", &m->params, err);
-    uint64_t bytes = (uint64_t)plan->partials * shape->query_heads * (shape->value_size + 2) *
-                     sizeof(float);
-    if (!status && bytes)
-        status = b->ops->mem_alloc(b, bytes, MEM_DEVICE, "external partials", &m->partials, err);
+    if (!status)
+        status = place_work(b, shape, cls, plan, &m->work, err);
     if (!status)
         memcpy(m->params.host, blob->data, blob->size); /* new memory: nobody reads it yet */
     plan->params = &m->params;
-    plan->partial_address = m->partials.address;
+    return status;
+}
+
+/* What of the blocks of K the queries choose by, then which blocks. */
+static ratp_status select_blocks(struct backend *b, struct stream *s,
+                                 const struct attend_args *attend, struct error *err)
+{
+    const struct plan_class *cls = attend->cls;
+    const struct memory_args memory = {.plan = attend->plan, .cls = cls, .shape = attend->shape};
+    ratp_status status = RATP_OK;
+    if (cls->summaries.count)
+        status = b->ops->summarise(b, s, &memory, err);
+    if (!status && cls->choosers.count)
+        status = b->ops->choose(b, s, attend, err);
     return status;
 }
 
 /* `count` sequences from `first` on. */
 static ratp_status record(struct backend *b, struct stream *s, const struct layer_shape *shape,
                           const struct ratp_external *p, const struct variant *variant,
-                          const struct staged *items, uint32_t first, uint32_t count,
-                          struct error *err)
+                          const struct external_entries *entries, const struct staged *items,
+                          uint32_t first, uint32_t count, struct error *err)
 {
     struct blob blob = {0};
     struct plan plan;
     struct plan_class cls;
     struct work_limits limits;
     struct call_memory memory = {0};
-    const struct external_source source = {
+    struct external_source source = {
         .batch = count, .rows = p->query_tokens, .keys = p->key_tokens,
         .first_position = p->causal ? p->first_position : 0,
         .causal = p->causal != 0,
@@ -163,10 +208,12 @@ static ratp_status record(struct backend *b, struct stream *s, const struct laye
         .k_stride = items[EXT_K].batch_stride, .v_stride = items[EXT_V].batch_stride,
         .k_slot = shape->k_slot, .k_head = shape->k_head,
         .v_slot = shape->v_slot, .v_head = shape->v_head,
+        .entries = *entries,
     };
+    source.entries.address += (uint64_t)first * entries->sequence;
     b->ops->limits(b, shape, &limits);
     plan_external(&plan, &cls, &blob, &source, &limits);
-    ratp_status status = upload_plan(b, shape, &blob, &plan, &memory, err);
+    ratp_status status = upload_plan(b, shape, &blob, &cls, &plan, &memory, err);
     if (!status) {
         const struct attend_args args = {
             .plan = &plan, .cls = &cls, .shape = shape,
@@ -175,18 +222,23 @@ static ratp_status record(struct backend *b, struct stream *s, const struct laye
             .mask = operand_of(&items[EXT_MASK], first),
             .mask_view_stride = count > 1 ? (uint32_t)items[EXT_MASK].batch_stride : 0,
         };
-        status = b->ops->attend(b, s, &args, err);
+        status = select_blocks(b, s, &args, err);
+        if (!status)
+            status = b->ops->attend(b, s, &args, err);
     }
     if (memory.params.size)
         b->ops->mem_free(b, &memory.params);
-    if (memory.partials.size)
-        b->ops->mem_free(b, &memory.partials);
+    if (memory.work.size)
+        b->ops->mem_free(b, &memory.work);
+    free(cls.waves);
     blob_free(&blob);
     return status;
 }
 
+/* `own_bytes`: of entries that the host does not keep. */
 static ratp_status run(struct backend *b, const struct ratp_external *p,
-                       const struct variant *variant, const struct staged *items, bool wait,
+                       const struct variant *variant, struct external_entries *entries,
+                       uint64_t own_bytes, const struct staged *items, bool wait,
                        struct error *err)
 {
     const struct layer_shape shape = {
@@ -201,12 +253,19 @@ static ratp_status run(struct backend *b, const struct ratp_external *p,
         .v_slot = items[EXT_V].operand.token_stride, .v_head = items[EXT_V].operand.head_stride,
     };
     struct stream *s = NULL;
+    struct mem own = {0};
     ratp_status status = b->ops->stream_begin(b, &s, err);
     if (status)
         return status;
+    if (own_bytes)
+        status = b->ops->mem_alloc(b, own_bytes, MEM_DEVICE, "external summaries", &own, err);
+    if (own_bytes)
+        entries->address = own.address;
     uint32_t together = rows_are_even(items, p->batch) ? p->batch : 1;
     for (uint32_t i = 0; i < p->batch && !status; i += together)
-        status = record(b, s, &shape, p, variant, items, i, together, err);
+        status = record(b, s, &shape, p, variant, entries, items, i, together, err);
+    if (own.size)
+        b->ops->mem_free(b, &own);
     if (status) {
         b->ops->stream_drop(b, s);
         return status;
@@ -223,6 +282,8 @@ ratp_status api_attend_external(ratp_device *device, const struct ratp_external 
     struct error err = {""};
     struct ratp_external p;
     struct variant variant;
+    struct external_entries entries;
+    uint64_t own_bytes = 0;
     struct staged items[EXT_COUNT] = {0};
     struct staging *staging = NULL;
     ratp_status status = object_check(device, OBJECT_DEVICE, "device", &err);
@@ -232,14 +293,17 @@ ratp_status api_attend_external(ratp_device *device, const struct ratp_external 
     if (!status)
         status = check_sizes(&p, &err);
     if (!status)
-        status = variant_from_public(p.causal ? p.variant : NULL, "params->variant", &variant,
-                                     &err);
+        status = external_variant(&p, &variant, &err);
     if (!status)
         status = read_tensors(device, &p, items, &err);
     if (!status)
+        status = external_selection(device, &p, &variant, items[EXT_K].view.dtype, &entries,
+                                    &own_bytes, &err);
+    if (!status)
         status = staging_take(device, items, EXT_COUNT, &staging, &err);
     if (!status)
-        status = run(device->backend, &p, &variant, items, staging != NULL, &err);
+        status = run(device->backend, &p, &variant, &entries, own_bytes, items, staging != NULL,
+                     &err);
     if (!status && staging)
         staging_fetch(staging, items, EXT_COUNT);
     staging_give(device, staging);

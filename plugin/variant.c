@@ -235,10 +235,10 @@ ratp_status variant_from_public(const struct ratp_variant *in, const char *what,
     ratp_status status = read_public(in, what, &v, err);
     if (status)
         return status;
-    if (v.kind > RATP_STREAMING && v.kind < VARIANT_KINDS)
+    if (v.kind == RATP_SNAPKV)
         return fail(err, RATP_UNSUPPORTED,
-                    "%s.kind is %" PRId32 " (%s), which needs a cache; give dense, dilated or "
-                    "streaming",
+                    "%s.kind is %" PRId32 " (%s), which needs a cache; give dense, dilated, "
+                    "streaming, quest or moba",
                     what, v.kind, variant_kind_name[v.kind]);
     if (v.prompt)
         return fail(err, RATP_UNSUPPORTED,

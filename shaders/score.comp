@@ -46,8 +46,8 @@ struct Walk {
 void enter_page(View view, uint head, inout Walk walk)
 {
     Page base = Pages(plus(push.plan, push.pages))
-                    .at[view.line_page0 + min(walk.page, view.line_pages - 1)];
-    walk.at = plus(to_uvec2(base.k), head + walk.in_page * view.entry_bytes);
+                    .at[view.entry_page0 + min(walk.page, view.entry_pages - 1)];
+    walk.at = plus(plus(to_uvec2(base.k), head), walk.in_page, view.entry_bytes);
 }
 
 // `entries` further, which do not lead past the page's end.

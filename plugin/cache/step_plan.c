@@ -222,35 +222,6 @@ static uint32_t widest_run(const ratp_step *step, uint32_t index)
     return widest;
 }
 
-/* Scores of blocks are made for as many queries at a time as this holds. */
-enum { SCORE_BYTES = 32 << 20 };
-
-/* Bytes of a class's lists of chosen blocks; *scores gets what scores are worth having
- * for: all of them, or SCORE_BYTES, or one query's. */
-static uint64_t chosen_bytes(const ratp_step *step, uint32_t index, uint64_t *scores)
-{
-    const struct plan_class *cls = &step->classes[index];
-    uint64_t heads = (uint64_t)step->cache->shape.query_heads / step->cache->shape.kv_heads *
-                     widest_run(step, index);
-    uint64_t one = heads * cls->most_blocks * sizeof(float), all = cls->choosers.count * one;
-    *scores = all < SCORE_BYTES ? all : one > SCORE_BYTES ? one : SCORE_BYTES;
-    return cls->choosers.count * heads * cls->most_chosen * sizeof(uint32_t);
-}
-
-/* Bytes of the largest table of a class's waves. */
-static uint64_t table_bytes(const ratp_step *step, uint32_t index)
-{
-    const struct layer_shape *shape = &step->cache->shape;
-    const struct plan_class *cls = &step->classes[index];
-    uint64_t most = 0;
-    for (uint32_t i = 0; i < cls->wave_count; i++) {
-        uint64_t words =
-            wave_words(&cls->waves[i].wave, shape->query_heads / shape->kv_heads);
-        most = words > most ? words : most;
-    }
-    return most * widest_run(step, index) * sizeof(uint32_t);
-}
-
 static uint64_t aligned(uint64_t offset)
 {
     return (offset + 15) / 16 * 16;
@@ -275,13 +246,13 @@ static ratp_status place_scratch(ratp_step *step, struct blob *blob, struct erro
                                          shape->head_size * sizeof(float);
     uint64_t chosen_at = partial_at + (uint64_t)step->plan.partials * shape->query_heads *
                                           (shape->value_size + 2) * sizeof(float);
+    uint32_t group = shape->query_heads / shape->kv_heads;
     uint64_t chosen = 0, scores = 0, table = 0;
     for (uint32_t c = 0; c < step->class_count; c++) {
-        uint64_t class_scores, bytes = chosen_bytes(step, c, &class_scores);
-        chosen = bytes > chosen ? bytes : chosen;
-        scores = class_scores > scores ? class_scores : scores;
-        bytes = table_bytes(step, c);
-        table = bytes > table ? bytes : table;
+        struct choice_work work = choice_work(&step->classes[c], widest_run(step, c), group);
+        chosen = work.chosen > chosen ? work.chosen : chosen;
+        scores = work.scores > scores ? work.scores : scores;
+        table = work.table > table ? work.table : table;
     }
     chosen_at = aligned(chosen_at);
     uint64_t score_at = aligned(chosen_at + chosen);

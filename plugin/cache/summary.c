@@ -131,6 +131,7 @@ static ratp_status make_plan(const struct held *held, struct blob *blob, struct 
         if (view)
             *view = (struct gpu_view){
                 .line_page0 = page0, .line_pages = held->stores[s].kept.count, .line_layered = 1,
+                .entry_page0 = page0, .entry_pages = held->stores[s].kept.count,
                 .offsets = offsets, .summaries = summaries,
                 .summary_head = store->summary_bytes};
         struct gpu_summary *list =

@@ -51,9 +51,18 @@ bool view_has_waves(const struct gpu_view *view, const struct work_limits *limit
 void plan_waves(struct plan_class *cls, struct blob *blob, const struct work_limits *limits,
                 uint32_t *partials);
 
+/* What is known of the blocks of a host's K, [entry][sequence][head]. */
+struct external_entries {
+    uint32_t select; /* enum gpu_select; SELECT_NONE: there are no entries */
+    uint32_t tokens; /* of an entry: a whole block, or a part of it */
+    uint32_t head, sequence, step; /* bytes to the next head's, sequence's, and next entry */
+    uint64_t address;    /* of sequence 0's */
+    uint32_t summarised; /* keys of which they tell already */
+};
+
 /* A plan of one class for attention over the host's own tensors: `batch`
  * sequences of `rows` query tokens and `keys` keys. The page list has one page
- * a sequence. */
+ * a sequence, and behind these one for each with its entries, if there are any. */
 struct external_source {
     uint32_t batch, rows, keys, first_position;
     bool causal;
@@ -61,7 +70,9 @@ struct external_source {
     uint64_t k, v; /* addresses of sequence 0 */
     uint64_t k_stride, v_stride; /* bytes to the next sequence */
     uint32_t k_slot, k_head, v_slot, v_head; /* bytes to the next key, and head */
+    struct external_entries entries;
 };
+/* The class's waves are the caller's to free. */
 void plan_external(struct plan *plan, struct plan_class *cls, struct blob *blob,
                    const struct external_source *source, const struct work_limits *limits);
 

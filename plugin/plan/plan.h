@@ -114,12 +114,14 @@ struct gpu_view {
     uint32_t block;  /* its tokens; key i of a chosen list is in its block i / block */
     uint32_t choose; /* blocks that a query attends, its own the last of them */
     uint32_t by_group; /* 1: the query heads of a group choose together */
-    /* What is known of a block: an entry for so many of its tokens, all of them or those
-     * of one page, behind the rows of the page. */
+    /* What is known of a block: an entry for so many of its tokens, all of them or a part:
+     * in a cache those of one page, behind its rows. */
     uint32_t summaries;    /* like `offsets`: where each head's entries begin */
     uint32_t summary_head; /* bytes to the next head's */
     uint32_t entry_at;     /* bytes from a head's entries to those that score */
-    uint32_t entry_tokens, entry_bytes;
+    uint32_t entry_tokens, entry_bytes; /* the bytes: from an entry to the next */
+    uint32_t entry_page0, entry_pages;  /* pages with entries, as many in each as entry_tokens
+                                           in page_slots; a cache's are the line's */
     struct gpu_segment segment[PLAN_SEGMENTS];
 };
 
@@ -302,6 +304,14 @@ uint64_t wave_tiles(const struct gpu_wave *wave, uint32_t group, uint32_t tile_r
 /* Words of the wave's table for each of them: the number of tiles; three words a tile, its
  * block, first row and rows; the rows; a word a block, to count by. */
 uint64_t wave_words(const struct gpu_wave *wave, uint32_t group);
+
+/* Work memory of a class that chooses, in a dispatch of `kv_heads` heads of `group` query
+ * heads: its lists of chosen blocks; the scores, for all choosers at once or for as many as
+ * are worth it; the largest table of a wave. Bytes. */
+struct choice_work {
+    uint64_t chosen, scores, table;
+};
+struct choice_work choice_work(const struct plan_class *cls, uint32_t kv_heads, uint32_t group);
 
 /* Whether a query at position t attends position pos through `segment`. */
 bool segment_attends(const struct gpu_view *view, const struct gpu_segment *segment, uint32_t t,

@@ -71,6 +71,7 @@ void plan_view(const struct view_source *s, struct gpu_view *view)
         .ring_page0 = s->ring_page0, .ring_pages = s->ring_pages, .ring_slots = s->ring_slots,
         .line_page0 = s->line_page0, .line_pages = s->line_pages,
         .line_pos0 = s->everything ? s->dropped : s->pos0, .line_layered = s->everything,
+        .entry_page0 = s->line_page0, .entry_pages = s->line_pages,
     };
     /* Of a prompt only the window of the next token goes to the ring: older
      * tokens would share its slots. */

@@ -140,3 +140,22 @@ void plan_waves(struct plan_class *cls, struct blob *blob, const struct work_lim
     }
     *partials += most;
 }
+
+/* Scores of blocks are made for as many queries at a time as this holds. */
+enum { SCORE_BYTES = 32 << 20 };
+
+struct choice_work choice_work(const struct plan_class *cls, uint32_t kv_heads, uint32_t group)
+{
+    uint64_t heads = (uint64_t)kv_heads * group;
+    uint64_t one = heads * cls->most_blocks * sizeof(float), all = cls->choosers.count * one;
+    uint64_t words = 0;
+    for (uint32_t i = 0; i < cls->wave_count; i++) {
+        uint64_t of_wave = wave_words(&cls->waves[i].wave, group);
+        words = of_wave > words ? of_wave : words;
+    }
+    return (struct choice_work){
+        .chosen = cls->choosers.count * heads * cls->most_chosen * sizeof(uint32_t),
+        .scores = all < SCORE_BYTES ? all : one > SCORE_BYTES ? one : SCORE_BYTES,
+        .table = words * kv_heads * sizeof(uint32_t),
+    };
+}

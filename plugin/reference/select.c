@@ -17,7 +17,7 @@ static uint8_t *entry_of(const struct plan *plan, const struct layer_shape *shap
     const uint32_t *table = at(plan->params->address + view->summaries);
     uint32_t in_page = shape->page_slots / entry_tokens;
     uint32_t page = entry / in_page;
-    page = view->line_page0 + (page < view->line_pages ? page : view->line_pages - 1);
+    page = view->entry_page0 + (page < view->entry_pages ? page : view->entry_pages - 1);
     return at(joined(pages[page].k) + table[slab] + (uint64_t)head * view->summary_head + entry_at +
               (uint64_t)(entry % in_page) * entry_bytes);
 }

@@ -41,6 +41,7 @@ struct View {
     uint offsets;
     uint select, block, choose, by_group;
     uint summaries, summary_head, entry_at, entry_tokens, entry_bytes;
+    uint entry_page0, entry_pages;
 };
 
 const uint SELECT_EXTREMES = 1;

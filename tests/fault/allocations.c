@@ -77,7 +77,7 @@ static const struct ratp_api *ratp;
 static float in[LAYERS][COUNT];
 static float out[ALL_STEPS][LAYERS][COUNT], first_out[ALL_STEPS][LAYERS][COUNT];
 static char path[] = "/tmp/ratplus-allocations-XXXXXX";
-static float external_out[COUNT], first_external[COUNT];
+static float external_out[3][COUNT], first_external[3][COUNT];
 
 /* Whether a call has to be made again: it failed because memory ran out. */
 static bool again(ratp_status status, const void *object, const char *call)
@@ -147,11 +147,24 @@ static void external(ratp_device *device)
 {
     const struct ratp_variant variant = {sizeof variant, RATP_DILATED, .dilation = 4, .window = 5,
                                          .sinks = 1};
-    struct ratp_tensor t = {sizeof t, .host = in[0]}, to = {sizeof to, .host = external_out};
+    struct ratp_tensor t = {sizeof t, .host = in[0]}, to = {sizeof to, .host = external_out[0]};
     struct ratp_external p = {sizeof p, 2, 8, 24, HEADS, KV_HEADS, SIZE, .causal = 1,
                               .first_position = 16, .variant = &variant,
                               .q = &t, .k = &t, .v = &t, .out = &to};
     TWICE(device, ratp->attend_external(device, &p));
+    const struct ratp_variant quest = {sizeof quest, RATP_QUEST, .page = 8, .budget = 16};
+    struct ratp_buffer_params size = {.struct_size = sizeof size};
+    ratp_buffer *summaries = NULL;
+    p.variant = &quest;
+    to.host = external_out[1];
+    TWICE(device, ratp->attend_external(device, &p));
+    TWICE(device, ratp->external_summary_bytes(device, &p, &size.size));
+    TWICE(device, ratp->buffer_create(device, &size, &summaries));
+    p.summaries = summaries;
+    to.host = external_out[2];
+    TWICE(device, ratp->attend_external(device, &p));
+    CHECK(memcmp(external_out[1], external_out[2], sizeof external_out[1]) == 0);
+    CHECK_EQUAL(ratp->buffer_destroy(&summaries), RATP_OK);
 }
 
 /* Sequences that are saved, to memory and to a file, and loaded go on. */

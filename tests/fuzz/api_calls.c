@@ -379,15 +379,48 @@ void call_step(struct world *w)
 
 /* ---- Calls on a device ---- */
 
+/* A variant whose queries choose, and whether the call has memory for what they choose by. */
+static void draw_choice(struct world *w, const struct slot *device, struct ratp_external *p)
+{
+    bool quest = chance(w, 50);
+    struct ratp_variant v = {.struct_size = sizeof v, .kind = quest ? RATP_QUEST : RATP_MOBA};
+    if (quest) {
+        v.page = number(w, 8 * take(w, 1, 2));
+        v.budget = number(w, v.page * take(w, 1, 4));
+    } else {
+        v.block = number(w, 8 * take(w, 1, 2));
+        v.topk = number(w, take(w, 1, 4));
+    }
+    v.selection = (ratp_selection)number(w, take(w, RATP_SELECT_HEAD, RATP_SELECT_GROUP));
+    p->variant = put(w, &v, sizeof v);
+    p->causal = !fault(w);
+    p->first_position = number(w, p->key_tokens - p->query_tokens);
+    struct ratp_external asked = *p;
+    uint64_t bytes = 0;
+    const struct ratp_external *params = fault(w) ? NULL : put(w, &asked, sizeof asked);
+    ratp_device *first = handle_of(w, device);
+    called(w, "external_summary_bytes",
+           ratp->external_summary_bytes(first, params, fault(w) ? NULL : &bytes), first);
+    const struct slot *buffer = any_slot(w, BUFFER);
+    if (!buffer || chance(w, 30))
+        return;
+    p->summaries = handle_of(w, buffer);
+    p->summaries_offset = fault(w) ? wrong_size(w) : 16 * (uint64_t)take(w, 0, 2);
+    p->summarised = number(w, take(w, 0, p->key_tokens < 64 ? p->key_tokens : 64));
+    if (buffer->parent != device || buffer->size < bytes + p->summaries_offset)
+        w->may |= 1u << RATP_INVALID_ARGUMENT;
+}
+
 void call_external(struct world *w)
 {
     struct slot *device = any_slot(w, DEVICE);
     if (!device)
         return;
     struct ratp_external p = {.struct_size = sizeof p};
+    bool choice = chance(w, 30);
     p.batch = number(w, take(w, 0, 3));
     p.query_tokens = number(w, take(w, 1, 5));
-    p.key_tokens = number(w, take(w, 1, 24));
+    p.key_tokens = number(w, take(w, choice ? 5 : 1, choice ? 60 : 24));
     p.kv_heads = number(w, take(w, 1, 2));
     p.query_heads = number(w, p.kv_heads * take(w, 1, 3));
     p.head_size = number(w, 8 * take(w, 1, 3));
@@ -411,8 +444,10 @@ void call_external(struct world *w)
     p.v = tensor(w, device, of_v);
     if (chance(w, 40))
         p.o = tensor(w, device, of_out);
-    if (chance(w, 40))
+    if (choice ? fault(w) : chance(w, 40))
         p.mask = tensor(w, device, of_mask);
+    if (choice)
+        draw_choice(w, device, &p);
     p.out = tensor(w, device, of_out);
     if (chance(w, 40))
         p.lse = tensor(w, device, of_lse);

@@ -1,6 +1,6 @@
 /* Has a driver compile every pipeline, and runs nothing: steps of many
- * geometries are recorded, for a queue that does not run them. For drivers that compile without their
- * hardware (see tests/radv.sh). */
+ * geometries are recorded, and attention over a host's own keys, for a queue that does not run
+ * them. For drivers that compile without their hardware (see tests/radv.sh). */
 #include "check.h"
 #include "null_device.h"
 
@@ -84,16 +84,37 @@ static void record_model(ratp_policy *policy, uint32_t head_size, uint32_t kv_he
     }
 }
 
+/* A host's own keys: attended as a prompt's and by single queries, all and chosen. */
+static void record_external(uint32_t head_size, uint32_t kv_heads, ratp_dtype dtype)
+{
+    static const struct ratp_variant variants[] = {
+        {.struct_size = sizeof *variants},
+        {.struct_size = sizeof *variants, .kind = RATP_MOBA, .block = 64, .topk = 3},
+        {.struct_size = sizeof *variants, .kind = RATP_QUEST, .budget = 32}};
+    const struct ratp_tensor any = operand(dtype);
+    for (size_t i = 0; i < sizeof variants / sizeof *variants; i++)
+        for (uint32_t tokens = 1; tokens <= PROMPT; tokens *= PROMPT) {
+            const struct ratp_external params = {
+                .struct_size = sizeof params, .query_tokens = tokens, .key_tokens = PROMPT,
+                .query_heads = QUERY_HEADS, .kv_heads = kv_heads, .head_size = head_size,
+                .causal = 1, .first_position = PROMPT - tokens, .variant = &variants[i],
+                .q = &any, .k = &any, .v = &any, .out = &any};
+            recorded += good(ratp->attend_external(device, &params), device, "attend_external");
+        }
+}
+
 static void record_all(ratp_policy *policy)
 {
     static const uint32_t head_sizes[] = {16, 32, 64, 80, 96, 128, 256};
     static const ratp_dtype types[] = {RATP_F32, RATP_F16, RATP_BF16, RATP_Q8_0};
     for (size_t h = 0; h < sizeof head_sizes / sizeof *head_sizes; h++)
         for (uint32_t kv_heads = 1; kv_heads <= QUERY_HEADS; kv_heads *= QUERY_HEADS)
-            for (int t = 0; t < 3; t++)
+            for (int t = 0; t < 3; t++) {
+                record_external(head_sizes[h], kv_heads, types[t]);
                 for (int c = 0; c < (head_sizes[h] % 32 ? 3 : 4); c++)
                     for (int memory = 0; memory < 2; memory++)
                         record_model(policy, head_sizes[h], kv_heads, memory, types[t], types[c]);
+            }
 }
 
 static ratp_policy *make_policy(ratp_instance *instance)

@@ -255,12 +255,12 @@ static void test_refused(void)
     p.variant = &wrong;
     REFUSE(device, ratp->attend_external(device, &p), RATP_INVALID_ARGUMENT,
            "params->variant.kind is 6");
-    const struct ratp_variant quest = {sizeof quest, RATP_QUEST, .budget = 64};
+    const struct ratp_variant snapkv = {sizeof snapkv, RATP_SNAPKV, .capacity = 64};
     const struct ratp_variant own = {.struct_size = sizeof own};
     const struct ratp_variant apart = {.struct_size = sizeof apart, .prompt = &own};
-    p.variant = &quest;
+    p.variant = &snapkv;
     REFUSE(device, ratp->attend_external(device, &p), RATP_UNSUPPORTED,
-           "params->variant.kind is 3 (quest), which needs a cache; give dense, dilated or");
+           "params->variant.kind is 5 (snapkv), which needs a cache; give dense, dilated,");
     p.variant = &apart;
     REFUSE(device, ratp->attend_external(device, &p), RATP_UNSUPPORTED,
            "params->variant.prompt is for policies");

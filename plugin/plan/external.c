@@ -26,6 +26,7 @@ static void add_summaries(struct plan_class *cls, struct blob *blob,
     uint32_t first, count = new_entries(source, &first), most = SUMMARY_TOKENS / e->tokens;
     uint32_t pieces = count ? (count - 1) / most + 1 : 0;
     cls->summaries.count = source->batch * pieces;
+    cls->most_entries = count < most ? count : most;
     struct gpu_summary *s =
         blob_add(blob, cls->summaries.count * sizeof *s, &cls->summaries.offset);
     for (uint32_t b = 0; s && b < source->batch; b++)

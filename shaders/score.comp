@@ -54,7 +54,7 @@ void enter_page(View view, uint head, inout Walk walk)
 void advance(View view, uint head, uint in_page, uint entries, inout Walk walk)
 {
     walk.in_page += entries;
-    walk.at = plus(walk.at, entries * view.entry_bytes);
+    walk.at = plus(walk.at, entries, view.entry_bytes);
     if (walk.in_page == in_page) {
         walk.in_page = 0;
         walk.page++;
@@ -106,7 +106,7 @@ void score_blocks(View view, uint head, uint in_page, uint entries, Walk walk, u
     const uint blocks = WHOLE ? BLOCKS : 1;
     float score[BLOCKS * HEADS];
     [[unroll]] for (uint j = 0; j < blocks; j++) {
-        uvec2 at = plus(walk.at, min(first + j, count - 1) * view.entry_bytes);
+        uvec2 at = plus(walk.at, min(first + j, count - 1), view.entry_bytes);
         vec4 part[HEADS];
         [[unroll]] for (uint b = 0; b < K_BLOCKS; b++) {
             vec4 low[2], high[2];

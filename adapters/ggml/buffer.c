@@ -50,6 +50,7 @@ static void get_tensor(ggml_backend_buffer_t buffer, const struct ggml_tensor *t
 {
     (void)buffer;
     memcpy(data, (const unsigned char *)tensor->data + offset, size);
+    order_host_read(tensor, offset, size);
 }
 
 /* False: ggml copies by way of the other buffer's own calls. */

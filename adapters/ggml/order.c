@@ -20,10 +20,20 @@ struct cache {
     size_t written_count;
 };
 
+/* Cells that were in order when the host read them. */
+struct saved {
+    uint64_t hash;
+    size_t size;
+};
+
+enum { SAVED = 8192 };
+
 static struct {
     pthread_mutex_t lock;
     struct cache *caches;
     size_t count;
+    struct saved saved[SAVED]; /* the newest, over the oldest */
+    size_t saved_next;
 } table = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static const struct ggml_tensor *root_of(const struct ggml_tensor *tensor)
@@ -147,19 +157,67 @@ void order_set_rows(const struct ggml_tensor *op)
     pthread_mutex_unlock(&table.lock);
 }
 
-void order_host_wrote(const struct ggml_tensor *tensor, size_t offset, size_t size)
+static struct saved fingerprint(const unsigned char *bytes, size_t size)
+{
+    uint64_t hash = size, word = 0;
+    for (size_t i = 0; i < size; i += sizeof word) {
+        memcpy(&word, bytes + i, size - i < sizeof word ? size - i : sizeof word);
+        hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+        hash ^= hash >> 32;
+    }
+    return (struct saved){hash, size};
+}
+
+static bool is_saved(struct saved s)
+{
+    for (size_t i = 0; i < SAVED; i++)
+        if (table.saved[i].hash == s.hash && table.saved[i].size == s.size)
+            return true;
+    return false;
+}
+
+void order_host_read(const struct ggml_tensor *tensor, size_t offset, size_t size)
 {
     if (order_layer(tensor) < 0)
         return;
     pthread_mutex_lock(&table.lock);
     struct cache *c = find_cache(root_of(tensor)->data);
+    const size_t place = c ? place_in(c, tensor->data) + offset : 0;
+    for (size_t i = 0; c && i < c->stream_count; i++) {
+        const struct stream *s = &c->streams[i];
+        if (place != s->begin || size == 0 || size > s->ordered * s->cell)
+            continue;
+        const struct saved now = fingerprint(c->data + place, size);
+        if (!is_saved(now))
+            table.saved[table.saved_next++ % SAVED] = now;
+    }
+    pthread_mutex_unlock(&table.lock);
+}
+
+/* The cells from a sequence's first on are again what they were when they were read. */
+static void restore(struct cache *c, const struct ggml_tensor *root, size_t place, size_t size)
+{
+    const size_t cell = root->nb[1], stream = cell * (size_t)root->ne[1];
+    if (size == 0 || size % cell != 0 || size > stream || place % stream != 0 ||
+        !is_saved(fingerprint(c->data + place, size)))
+        return;
+    struct stream *s = find_stream(c, place, cell);
+    if (s)
+        s->ordered = (uint32_t)(size / cell);
+}
+
+void order_host_wrote(const struct ggml_tensor *tensor, size_t offset, size_t size)
+{
+    if (order_layer(tensor) < 0)
+        return;
+    pthread_mutex_lock(&table.lock);
+    struct cache *c = add_cache(root_of(tensor)->data);
     if (c) {
-        const size_t begin = place_in(c, tensor->data) + offset;
-        for (size_t i = 0; i < c->stream_count; i++) {
-            struct stream *s = &c->streams[i];
-            if (begin + size > s->begin)
-                cut_at(c, begin > s->begin ? begin : s->begin);
-        }
+        const size_t place = place_in(c, tensor->data) + offset;
+        for (size_t i = 0; i < c->stream_count; i++)
+            if (place + size > c->streams[i].begin)
+                cut_at(c, place > c->streams[i].begin ? place : c->streams[i].begin);
+        restore(c, root_of(tensor), place, size);
     }
     pthread_mutex_unlock(&table.lock);
 }

@@ -4,8 +4,9 @@
  * shift, or where freed cells are filled again, cell 3 may hold a later token than cell
  * 9, and a decoded token's mask looks as it always does. So what is written to the cache
  * is followed: cells from a stream's first on are in order while each was written by the
- * token whose mask sees all before it and no other. What the host writes by itself (a
- * restored slot, a copy) is not known to be. All calls may come from any thread. */
+ * token whose mask sees all before it and no other. What the host writes by itself is
+ * known to be when this process read it from cells that were (a slot that is saved and
+ * restored), else not (a file of another process). All calls may come from any thread. */
 #ifndef RATPLUS_GGML_ORDER_H
 #define RATPLUS_GGML_ORDER_H
 
@@ -19,7 +20,8 @@ int order_layer(const struct ggml_tensor *tensor);
 
 /* A cache write of one token a row; `op` is a SET_ROWS node that was run. */
 void order_set_rows(const struct ggml_tensor *op);
-/* The host wrote `size` bytes from `offset` on in the tensor's data. */
+/* The host read, or wrote, `size` bytes from `offset` on in the tensor's data. */
+void order_host_read(const struct ggml_tensor *tensor, size_t offset, size_t size);
 void order_host_wrote(const struct ggml_tensor *tensor, size_t offset, size_t size);
 /* The host freed or cleared this memory. */
 void order_forget(const void *memory, size_t size);

@@ -97,6 +97,7 @@ static const struct ratp_api table = {
     .seq_load_file = api_seq_load_file,
     .seq_compress = api_seq_compress,
     .external_summary_bytes = api_external_summary_bytes,
+    .policy_variant = api_policy_variant,
 };
 
 const struct ratp_api *ratp_get_api(uint32_t abi_major, char *reason, size_t reason_size)

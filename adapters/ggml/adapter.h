@@ -24,11 +24,6 @@ struct adapter_device {
     ratp_device *opened;  /* NULL until a buffer or a backend needs it */
 };
 
-/* What a backend has run. */
-struct adapter_counts {
-    unsigned long long attention, rows;
-};
-
 /* One line to stderr, "ratplus: ...". */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -48,10 +43,6 @@ void buffer_place(const struct ggml_tensor *tensor, ratp_buffer **buffer, uint64
 ggml_backend_t backend_create(struct adapter_device *device);
 /* Whether the backend runs `op` as it stands. */
 bool op_is_supported(const struct ggml_tensor *op);
-
-bool attention_is_supported(const struct ggml_tensor *op);
-/* Submits a FLASH_ATTN_EXT node and does not wait. */
-ratp_status attention_run(struct adapter_device *device, const struct ggml_tensor *op);
 
 bool rows_are_supported(const struct ggml_tensor *op);
 /* Runs a SET_ROWS node on the host, in the mapped buffer. False, and a line

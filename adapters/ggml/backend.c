@@ -1,13 +1,21 @@
 /* Running a graph's nodes, one after the other. */
-#include "adapter.h"
+#include "attention.h"
+#include "order.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 struct running {
     struct adapter_device *device;
-    struct adapter_counts counts;
-    bool stats; /* a line with the counts when the backend is freed */
+    struct pass pass;
 };
+
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
 
 static const char *backend_name(ggml_backend_t backend)
 {
@@ -18,9 +26,7 @@ static const char *backend_name(ggml_backend_t backend)
 static void backend_free(ggml_backend_t backend)
 {
     struct running *r = backend->context;
-    if (r->stats)
-        complain("%s ran %llu attention nodes and %llu cache writes", r->device->name,
-                 r->counts.attention, r->counts.rows);
+    pass_end(&r->pass);
     free(r);
     free(backend);
 }
@@ -49,6 +55,29 @@ static bool device_fails(struct adapter_device *d, const struct ggml_tensor *op,
     return true;
 }
 
+static bool write_cache(const struct ggml_tensor *op)
+{
+    const struct ggml_tensor *rows = op->src[0];
+    const double start = seconds_now();
+    if (!rows_run(op))
+        return false;
+    order_set_rows(op);
+    statistics_rows(ggml_row_size(op->type, rows->ne[0]) * (size_t)ggml_nrows(rows),
+                    seconds_now() - start);
+    return true;
+}
+
+/* Waits for the attention since `since`, of which `op` is the last node; NULL: there is none. */
+static bool finish(struct adapter_device *d, const struct ggml_tensor *op, double since)
+{
+    if (!op)
+        return true;
+    if (device_fails(d, op, d->ratp->device_wait(d->opened)))
+        return false;
+    statistics_seconds(seconds_now() - since);
+    return true;
+}
+
 /* Nodes on the device are submitted, nodes on the host wait for them first: they
  * may write where the device still reads. */
 static enum ggml_status graph_compute(ggml_backend_t backend, struct ggml_cgraph *graph)
@@ -56,31 +85,29 @@ static enum ggml_status graph_compute(ggml_backend_t backend, struct ggml_cgraph
     struct running *r = backend->context;
     struct adapter_device *d = r->device;
     const struct ggml_tensor *submitted = NULL;
+    double since = 0;
+    statistics_poll();
+    pass_graph(&r->pass, graph);
     for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
         const struct ggml_tensor *op = ggml_graph_node(graph, i);
         if (computes_nothing(op) || ggml_is_empty(op) || !(op->flags & GGML_TENSOR_FLAG_COMPUTE))
             continue;
         if (op->op == GGML_OP_FLASH_ATTN_EXT) {
-            if (device_fails(d, op, attention_run(d, op)))
+            since = submitted ? since : seconds_now();
+            if (device_fails(d, op, attention_run(d, &r->pass, op)))
                 return GGML_STATUS_FAILED;
             submitted = op;
-            r->counts.attention++;
         } else if (op->op == GGML_OP_SET_ROWS) {
-            if (submitted && device_fails(d, submitted, d->ratp->device_wait(d->opened)))
+            if (!finish(d, submitted, since) || !write_cache(op))
                 return GGML_STATUS_FAILED;
             submitted = NULL;
-            if (!rows_run(op))
-                return GGML_STATUS_FAILED;
-            r->counts.rows++;
         } else {
             complain("%s: node %s: %s is not an operation of this backend", d->name, op->name,
                      ggml_op_name(op->op));
             return GGML_STATUS_FAILED;
         }
     }
-    if (submitted && device_fails(d, submitted, d->ratp->device_wait(d->opened)))
-        return GGML_STATUS_FAILED;
-    return GGML_STATUS_SUCCESS;
+    return finish(d, submitted, since) ? GGML_STATUS_SUCCESS : GGML_STATUS_FAILED;
 }
 
 ggml_backend_t backend_create(struct adapter_device *d)
@@ -98,7 +125,6 @@ ggml_backend_t backend_create(struct adapter_device *d)
         return NULL;
     }
     r->device = d;
-    r->stats = getenv("RATPLUS_STATS") != NULL;
     *backend = (struct ggml_backend){
         .guid = &guid,
         .get_name = backend_name,

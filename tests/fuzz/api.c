@@ -165,6 +165,8 @@ static void create_policy(struct world *w, struct slot *slot)
         "{\"rules\": [{\"layers\": \"0-1,1-\", \"heads\": 0, \"variant\": \"d3\"}]}",
         "{\"default\": \"snapkv12o4n3\"}",
         "{\"default\": \"d3w4:snapkv9o8\", \"rules\": [{\"layers\": 0, \"variant\": \"d4w8s2\"}]}",
+        "{\"default\": \"quest16p8\"}",
+        "{\"default\": \"moba8k2g\", \"rules\": [{\"layers\": 0, \"variant\": \"quest24p8g\"}]}",
     };
     ratp_instance *instance = handle_of(w, &w->slots[INSTANCE][0]);
     ratp_policy *policy = (ratp_policy *)w;
@@ -179,7 +181,7 @@ static void create_policy(struct world *w, struct slot *slot)
         memcpy(text, texts[i], size);
         size = fault(w) ? take(w, 0, (uint32_t)size) : size;
         wild = i == 3;
-        w->snapkv |= i > 3;
+        w->snapkv |= i == 4 || i == 5;
         w->may = i == 2 ? 1u << RATP_PARSE_ERROR : 0;
         status = called(w, "policy_from_json",
                         ratp->policy_from_json(instance, fault(w) ? NULL : text, size, &policy),

@@ -93,8 +93,10 @@ static struct ratp_tensor operand(const struct ggml_tensor *tensor, int token, i
     return t;
 }
 
-ratp_status attention_run(struct adapter_device *device, const struct ggml_tensor *op)
+ratp_status attention_run(struct adapter_device *device, const struct ggml_tensor *op,
+                          const struct ratp_tensor *gate)
 {
+    uint32_t halves = gate ? 2 : 1;
     const struct ggml_tensor *q = op->src[0], *k = op->src[1], *v = op->src[2];
     const struct ggml_tensor *mask = op->src[MASK];
     struct numbers n = numbers_of(op);
@@ -106,6 +108,11 @@ ratp_status attention_run(struct adapter_device *device, const struct ggml_tenso
         struct ratp_tensor tq = operand(q, 1, 2, i), tk = operand(k, 1, 2, i);
         struct ratp_tensor tv = operand(v, 1, 2, i), out = operand(op, 2, 1, i);
         struct ratp_tensor tm = {0};
+        struct ratp_tensor to = {0};
+        if (gate) {
+            to = *gate;
+            to.offset += i * gate->batch_stride;
+        }
         if (mask)
             tm = operand(mask, 1, 2, mask->ne[3] == 1 ? 0 : i);
         const struct ratp_external call = {
@@ -115,11 +122,12 @@ ratp_status attention_run(struct adapter_device *device, const struct ggml_tenso
             .key_tokens = (uint32_t)k->ne[1],
             .query_heads = (uint32_t)q->ne[2],
             .kv_heads = (uint32_t)k->ne[2],
-            .head_size = (uint32_t)q->ne[0],
-            .value_size = (uint32_t)v->ne[0],
+            .head_size = (uint32_t)q->ne[0] / halves,
+            .value_size = (uint32_t)v->ne[0] / halves,
             .scale = n.scale,
             .softcap = n.softcap,
             .q = &tq, .k = &tk, .v = &tv,
+            .o = gate ? &to : NULL,
             .mask = mask ? &tm : NULL,
             .out = &out,
         };

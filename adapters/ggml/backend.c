@@ -1,10 +1,11 @@
 /* Running a graph's nodes, one after the other. */
-#include "adapter.h"
+#include "packed.h"
 
 #include <stdlib.h>
 
 struct running {
     struct adapter_device *device;
+    struct packed *packed; /* NULL: models are ordinary ones */
     struct adapter_counts counts;
     bool stats; /* a line with the counts when the backend is freed */
 };
@@ -21,6 +22,7 @@ static void backend_free(ggml_backend_t backend)
     if (r->stats)
         complain("%s ran %llu attention nodes and %llu cache writes", r->device->name,
                  r->counts.attention, r->counts.rows);
+    packed_free(&r->packed);
     free(r);
     free(backend);
 }
@@ -32,10 +34,15 @@ static bool computes_nothing(const struct ggml_tensor *op)
            op->op == GGML_OP_PERMUTE || op->op == GGML_OP_TRANSPOSE;
 }
 
-bool op_is_supported(const struct ggml_tensor *op)
+/* What belongs to a packed model is taken whatever it is, and refused where it does not
+ * fit: on another backend it would run, and be wrong. */
+bool op_is_supported(const struct adapter_device *device, const struct ggml_tensor *op)
 {
-    return computes_nothing(op) || (op->op == GGML_OP_SET_ROWS && rows_are_supported(op)) ||
-           (op->op == GGML_OP_FLASH_ATTN_EXT && attention_is_supported(op));
+    if (op->op == GGML_OP_SET_ROWS)
+        return device->packed_theta > 0 || rows_are_supported(op);
+    if (op->op == GGML_OP_FLASH_ATTN_EXT)
+        return device->packed_theta > 0 || attention_is_supported(op);
+    return computes_nothing(op);
 }
 
 static bool device_fails(struct adapter_device *d, const struct ggml_tensor *op,
@@ -49,38 +56,59 @@ static bool device_fails(struct adapter_device *d, const struct ggml_tensor *op,
     return true;
 }
 
+/* Waits for *submitted, if there is any. */
+static bool finish(struct adapter_device *d, const struct ggml_tensor **submitted)
+{
+    const struct ggml_tensor *op = *submitted;
+    *submitted = NULL;
+    return !op || !device_fails(d, op, d->ratp->device_wait(d->opened));
+}
+
+static bool run_attention(struct running *r, const struct ggml_tensor *op,
+                          const struct ggml_tensor **submitted)
+{
+    struct ratp_tensor gate;
+    if (r->packed && (!finish(r->device, submitted) || !packed_apply(r->packed, op, &gate)))
+        return false;
+    if (device_fails(r->device, op, attention_run(r->device, op, r->packed ? &gate : NULL)))
+        return false;
+    *submitted = op;
+    r->counts.attention++;
+    return true;
+}
+
+static bool run_rows(struct running *r, const struct ggml_tensor *op,
+                     const struct ggml_tensor **submitted)
+{
+    if (!finish(r->device, submitted))
+        return false;
+    r->counts.rows++;
+    return r->packed ? packed_record(r->packed, op) : rows_run(op);
+}
+
 /* Nodes on the device are submitted, nodes on the host wait for them first: they
  * may write where the device still reads. */
 static enum ggml_status graph_compute(ggml_backend_t backend, struct ggml_cgraph *graph)
 {
     struct running *r = backend->context;
-    struct adapter_device *d = r->device;
     const struct ggml_tensor *submitted = NULL;
-    for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
+    bool good = true;
+    for (int i = 0; i < ggml_graph_n_nodes(graph) && good; i++) {
         const struct ggml_tensor *op = ggml_graph_node(graph, i);
         if (computes_nothing(op) || ggml_is_empty(op) || !(op->flags & GGML_TENSOR_FLAG_COMPUTE))
             continue;
         if (op->op == GGML_OP_FLASH_ATTN_EXT) {
-            if (device_fails(d, op, attention_run(d, op)))
-                return GGML_STATUS_FAILED;
-            submitted = op;
-            r->counts.attention++;
+            good = run_attention(r, op, &submitted);
         } else if (op->op == GGML_OP_SET_ROWS) {
-            if (submitted && device_fails(d, submitted, d->ratp->device_wait(d->opened)))
-                return GGML_STATUS_FAILED;
-            submitted = NULL;
-            if (!rows_run(op))
-                return GGML_STATUS_FAILED;
-            r->counts.rows++;
+            good = run_rows(r, op, &submitted);
         } else {
-            complain("%s: node %s: %s is not an operation of this backend", d->name, op->name,
-                     ggml_op_name(op->op));
-            return GGML_STATUS_FAILED;
+            complain("%s: node %s: %s is not an operation of this backend", r->device->name,
+                     op->name, ggml_op_name(op->op));
+            good = false;
         }
     }
-    if (submitted && device_fails(d, submitted, d->ratp->device_wait(d->opened)))
-        return GGML_STATUS_FAILED;
-    return GGML_STATUS_SUCCESS;
+    good = finish(r->device, &submitted) && good;
+    return good ? GGML_STATUS_SUCCESS : GGML_STATUS_FAILED;
 }
 
 ggml_backend_t backend_create(struct adapter_device *d)
@@ -91,7 +119,11 @@ ggml_backend_t backend_create(struct adapter_device *d)
         return NULL;
     struct running *r = calloc(1, sizeof *r);
     ggml_backend_t backend = calloc(1, sizeof *backend);
-    if (!r || !backend) {
+    if (r && d->packed_theta > 0)
+        r->packed = packed_create(d, d->packed_theta);
+    if (!r || !backend || (d->packed_theta > 0 && !r->packed)) {
+        if (r)
+            packed_free(&r->packed);
         free(r);
         free(backend);
         complain("%s: no memory for a backend", d->name);

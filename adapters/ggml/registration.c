@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 static struct adapter_device devices[MAX_DEVICES];
 static size_t device_count;
@@ -75,6 +76,7 @@ static void list_devices(const struct ratp_api *ratp, ratp_instance *instance)
         d->info = info;
         d->index = i;
         snprintf(d->name, sizeof d->name, "RATPLUS%zu", device_count);
+        d->packed_theta = getenv("RATPLUS_PACKED") ? atof(getenv("RATPLUS_PACKED")) : 0;
         device_init(d, &registration);
         device_count++;
     }

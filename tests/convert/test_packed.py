@@ -249,7 +249,8 @@ class Packed(unittest.TestCase):
                                self.output], capture_output=True, text=True, timeout=60)
         self.assertIn("a model folder", done.stderr)
         for arguments in ([self.folder], [self.folder, self.output, "--gguf", self.output]):
-            done = subprocess.run([CONVERTER, *arguments], capture_output=True, text=True, timeout=60)
+            done = subprocess.run([CONVERTER, *arguments], capture_output=True, text=True,
+                                  timeout=60)
             self.assertEqual(done.returncode, 2)
             self.assertIn("--gguf FILE", done.stderr)
 

@@ -59,7 +59,8 @@ def check(config, folder):
         raise Refused(f'{folder}: "rope" has the style {style!r}; llama.cpp\'s Llama always turns')
     heads, size = field(config, folder, "heads"), field(config, folder, "head_size")
     if field(config, folder, "vocabulary") != 256:
-        raise Refused(f'{folder}: "vocabulary" is {config["vocabulary"]}; one of bytes has 256 tokens')
+        raise Refused(f'{folder}: "vocabulary" is {config["vocabulary"]}; '
+                      "one of bytes has 256 tokens")
     if size % 8 or not 8 <= size <= MAX_HEAD_SIZE:
         raise Refused(f'{folder}: "head_size" is {size}; packed heads are twice as large, and '
                       f"multiples of 8 to {MAX_HEAD_SIZE} fit")

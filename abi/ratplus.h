@@ -646,6 +646,12 @@ struct ratp_api {
      * step_begin waits with it then. RATP_WRONG_STATE while an open step has `seq`.
      * [one thread per cache] */
     ratp_status (*seq_compress)(ratp_seq *seq);
+    /* What the policy says of a layer and of one of the model's key/value heads, both to
+     * 65535, for a prompt (RATP_PART_PROMPT) or for decoded tokens (RATP_PART_DECODE; no
+     * other): for hosts that attend through attend_external. Nothing of *variant is left
+     * to a default, dilation 1 reads as dense, and `prompt` is NULL. [one thread per policy] */
+    ratp_status (*policy_variant)(const ratp_policy *policy, uint32_t layer, uint32_t kv_head,
+                                  ratp_part_kind part, struct ratp_variant *variant);
 };
 
 /* The only exported symbol. Returns the table, which is static, or NULL when

@@ -96,6 +96,7 @@ static const struct ratp_api table = {
     .seq_save_file = api_seq_save_file,
     .seq_load_file = api_seq_load_file,
     .seq_compress = api_seq_compress,
+    .policy_variant = api_policy_variant,
 };
 
 const struct ratp_api *ratp_get_api(uint32_t abi_major, char *reason, size_t reason_size)

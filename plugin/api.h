@@ -50,6 +50,8 @@ ratp_status api_policy_set(ratp_policy *policy, struct ratp_range layers,
 ratp_status api_policy_to_json(const ratp_policy *policy, char *text, size_t size,
                                size_t *needed);
 ratp_status api_policy_destroy(ratp_policy **policy);
+ratp_status api_policy_variant(const ratp_policy *policy, uint32_t layer, uint32_t kv_head,
+                               ratp_part_kind part, struct ratp_variant *variant);
 
 /* api_cache.c */
 ratp_status api_cache_create(ratp_device *device, const struct ratp_cache_params *params,

@@ -2,7 +2,9 @@
 #include "api.h"
 
 #include "policy.h"
+#include "structs.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 static ratp_status policy_open(ratp_instance *instance, ratp_policy **out, struct error *err)
@@ -104,4 +106,36 @@ ratp_status api_policy_destroy(ratp_policy **policy)
     policy_close(*policy);
     *policy = NULL;
     return RATP_OK;
+}
+
+static ratp_status check_number(const char *what, uint32_t value, struct error *err)
+{
+    if (value <= POLICY_LAST)
+        return RATP_OK;
+    return fail(err, RATP_INVALID_ARGUMENT, "%s is %" PRIu32 ", it must be at most %d", what,
+                value, POLICY_LAST);
+}
+
+ratp_status api_policy_variant(const ratp_policy *policy, uint32_t layer, uint32_t kv_head,
+                               ratp_part_kind part, struct ratp_variant *variant)
+{
+    struct error err = {""};
+    ratp_status status = object_check(policy, OBJECT_POLICY, "policy", &err);
+    if (!status)
+        status = check_number("layer", layer, &err);
+    if (!status)
+        status = check_number("kv_head", kv_head, &err);
+    if (!status && part != RATP_PART_PROMPT && part != RATP_PART_DECODE)
+        status = fail(&err, RATP_INVALID_ARGUMENT,
+                      "part is %" PRId32 ", it must be 1 (of a prompt) or 2 (decoded)", part);
+    if (!status)
+        status = struct_check_out(variant, STRUCT_UPTO(struct ratp_variant, sinks), "variant",
+                                  &err);
+    if (!status) {
+        const struct choice choice = policy_at(policy, layer, kv_head);
+        struct ratp_variant full;
+        variant_to_public(part == RATP_PART_PROMPT ? &choice.prompt : &choice.decode, &full);
+        struct_write(variant, &full, sizeof full);
+    }
+    return api_return(policy, status, &err);
 }

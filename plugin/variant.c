@@ -269,3 +269,25 @@ ratp_status choice_from_public(const struct ratp_variant *in, const char *what,
         status = make_public(&prompt, name, &out->prompt, err);
     return status ? status : choice_check_prompt(&out->prompt, name, err);
 }
+
+void variant_to_public(const struct variant *v, struct ratp_variant *out)
+{
+    uint32_t n[VARIANT_NUMBERS];
+    variant_numbers(v, n);
+    *out = (struct ratp_variant){
+        .struct_size = sizeof *out,
+        .kind = v->kind,
+        .dilation = v->kind == RATP_DENSE ? 0 : n[NUMBER_DILATION],
+        .window = n[NUMBER_WINDOW],
+        .sinks = n[NUMBER_SINKS],
+        .page = n[NUMBER_PAGE],
+        .budget = n[NUMBER_BUDGET],
+        .block = n[NUMBER_BLOCK],
+        .topk = n[NUMBER_TOPK],
+        .selection = (ratp_selection)n[NUMBER_SELECTION],
+        .observe = n[NUMBER_OBSERVE],
+        .capacity = n[NUMBER_CAPACITY],
+        .kernel = n[NUMBER_KERNEL],
+        .pool = (ratp_pooling)n[NUMBER_POOL],
+    };
+}

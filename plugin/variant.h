@@ -70,6 +70,9 @@ ratp_status variant_from_public(const struct ratp_variant *in, const char *what,
 ratp_status choice_from_public(const struct ratp_variant *in, const char *what,
                                struct choice *out, struct error *err);
 
+/* Nothing is left to a default, and `prompt` is NULL. */
+void variant_to_public(const struct variant *v, struct ratp_variant *out);
+
 /* Names, for people and for JSON: "dense", "d16w256s4", "streamw256s4", "quest1024p32g",
  * "moba512k3g", "snapkv1024o16n5avg"; what prompts attend stands before, where it is not
  * what choice_of gives: "d16w256:quest1024". */

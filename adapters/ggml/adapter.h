@@ -20,14 +20,8 @@ struct adapter_device {
     struct ratp_device_info info;
     uint32_t index;       /* in the library's list */
     char name[32];        /* "RATPLUS0" */
-    double packed_theta;  /* models are packed (packed.h), with this rotary base; 0: they are not */
     pthread_mutex_t lock; /* of `opened` */
     ratp_device *opened;  /* NULL until a buffer or a backend needs it */
-};
-
-/* What a backend has run. */
-struct adapter_counts {
-    unsigned long long attention, rows;
 };
 
 /* One line to stderr, "ratplus: ...". */
@@ -48,14 +42,7 @@ void buffer_place(const struct ggml_tensor *tensor, ratp_buffer **buffer, uint64
 /* A new backend of the device, freed by its own call; NULL without memory or device. */
 ggml_backend_t backend_create(struct adapter_device *device);
 /* Whether the backend takes `op`. */
-bool op_is_supported(const struct adapter_device *device, const struct ggml_tensor *op);
-
-bool attention_is_supported(const struct ggml_tensor *op);
-/* Submits a FLASH_ATTN_EXT node and does not wait. `gate` NULL: as the node stands. Else
- * its heads are packed (packed.h): the first halves alone are attended and written, and
- * these are the output gates' logits. */
-ratp_status attention_run(struct adapter_device *device, const struct ggml_tensor *op,
-                          const struct ratp_tensor *gate);
+bool op_is_supported(const struct ggml_tensor *op);
 
 bool rows_are_supported(const struct ggml_tensor *op);
 /* Runs a SET_ROWS node on the host, in the mapped buffer. False, and a line

@@ -4,12 +4,14 @@
  * sequences], k and v [head or value size, keys, key/value heads, sequences],
  * mask [keys, queries, 1 or query heads, 1 or sequences], out [value size, query
  * heads, queries, sequences]. The mask says what is causal. */
-#include "adapter.h"
+#include "attention.h"
+
+#include "order.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { MASK = 3, SINKS = 4, MAX_HEADS = 1024, MAX_TOKENS = 1 << 24 };
+enum { MASK = 3, SINKS = 4, MAX_TOKENS = 1 << 24 };
 
 struct numbers {
     float scale, max_bias, softcap;
@@ -77,9 +79,16 @@ bool attention_is_supported(const struct ggml_tensor *op)
     return !mask || (mask->ne[0] == k->ne[1] && mask_is_supported(mask, q));
 }
 
-/* `tensor` from sequence `first` on; `token` and `head` are the dimensions that these are in. */
+/* Where a part of a node begins, and how much it is. */
+struct part {
+    uint32_t sequence, sequences;
+    uint32_t kv_head, kv_heads;
+};
+
+/* `tensor` from a sequence and from one of its heads on; `token` and `head` are the
+ * dimensions that these are in. */
 static struct ratp_tensor operand(const struct ggml_tensor *tensor, int token, int head,
-                                  size_t first)
+                                  size_t first, size_t first_head)
 {
     struct ratp_tensor t = {
         .struct_size = sizeof t,
@@ -89,49 +98,198 @@ static struct ratp_tensor operand(const struct ggml_tensor *tensor, int token, i
         .batch_stride = tensor->nb[3],
     };
     buffer_place(tensor, &t.buffer, &t.offset);
-    t.offset += first * tensor->nb[3];
+    t.offset += first * tensor->nb[3] + first_head * tensor->nb[head];
     return t;
 }
 
-ratp_status attention_run(struct adapter_device *device, const struct ggml_tensor *op,
-                          const struct ratp_tensor *gate)
+/* `by`: how the keys are chosen, and the output gates of the node; its other operands are
+ * filled in here. With causal attention the mask says nothing more. */
+static ratp_status attend(struct adapter_device *device, const struct ggml_tensor *op,
+                          const struct part *part, struct ratp_external by)
 {
-    uint32_t halves = gate ? 2 : 1;
     const struct ggml_tensor *q = op->src[0], *k = op->src[1], *v = op->src[2];
+    const struct ggml_tensor *mask = by.causal ? NULL : op->src[MASK];
+    const struct numbers n = numbers_of(op);
+    const size_t group = (size_t)(q->ne[2] / k->ne[2]), head = part->kv_head;
+    const struct ratp_tensor tq = operand(q, 1, 2, part->sequence, head * group);
+    const struct ratp_tensor tk = operand(k, 1, 2, part->sequence, head);
+    const struct ratp_tensor tv = operand(v, 1, 2, part->sequence, head);
+    const struct ratp_tensor out = operand(op, 2, 1, part->sequence, head * group);
+    const uint32_t halves = by.o ? 2 : 1;
+    struct ratp_tensor tm = {0}, to = {0};
+    if (by.o) {
+        to = *by.o;
+        to.offset += part->sequence * to.batch_stride + head * group * to.head_stride;
+        by.o = &to;
+    }
+    if (mask)
+        tm = operand(mask, 1, 2, mask->ne[3] == 1 ? 0 : part->sequence,
+                     mask->ne[2] == 1 ? 0 : head * group);
+    by.struct_size = sizeof by;
+    by.batch = part->sequences;
+    by.query_tokens = (uint32_t)q->ne[1];
+    by.query_heads = part->kv_heads * (uint32_t)group;
+    by.kv_heads = part->kv_heads;
+    by.head_size = (uint32_t)q->ne[0] / halves;
+    by.value_size = (uint32_t)v->ne[0] / halves;
+    by.scale = n.scale;
+    by.softcap = n.softcap;
+    by.q = &tq;
+    by.k = &tk;
+    by.v = &tv;
+    by.mask = mask ? &tm : NULL;
+    by.out = &out;
+    return device->ratp->attend_external(device->opened, &by);
+}
+
+/* ---- Policies ---- */
+
+/* Sequences of a node whose masks say the same. */
+struct together {
+    uint32_t first, count;
+    struct mask_plane mask;
+    bool ordered; /* their cells are in order of position */
+};
+
+/* What keeps the heads of `variant` from attending as it says. */
+static enum fallback refusal_of(const struct ratp_variant *variant, const struct together *t)
+{
+    if (variant->kind == RATP_DENSE)
+        return FALLBACK_NONE;
+    if (variant->kind == RATP_SNAPKV)
+        return FALLBACK_SNAPKV;
+    if (variant->kind == RATP_QUEST || variant->kind == RATP_MOBA)
+        return FALLBACK_CHOOSING;
+    if (t->mask.why)
+        return t->mask.why;
+    return t->ordered ? FALLBACK_NONE : FALLBACK_ORDER;
+}
+
+/* The part of a call that a variant decides, for a run of heads. The variant is read
+ * when the call is made. */
+static enum fallback choose(struct ratp_external *by, const struct ratp_variant *variant,
+                            const struct together *t, const struct ggml_tensor *op)
+{
+    const enum fallback why = refusal_of(variant, t);
+    *by = (struct ratp_external){.key_tokens = (uint32_t)op->src[1]->ne[1]};
+    if (t->mask.why)
+        return why;
+    by->causal = 1;
+    by->first_position = t->mask.first;
+    by->key_tokens = t->mask.first + (uint32_t)op->src[0]->ne[1];
+    by->variant = why || variant->kind == RATP_DENSE ? NULL : variant;
+    return why;
+}
+
+/* The keys that one of the queries attends. */
+static uint64_t keys_attended(const struct ratp_external *by, uint32_t queries)
+{
+    const struct ratp_variant *v = by->variant;
+    if (!v)
+        return by->key_tokens;
+    const uint64_t window = by->first_position > v->window ? by->first_position - v->window : 0;
+    const uint64_t sinks = v->sinks < window ? v->sinks : window;
+    const uint64_t spread = v->kind == RATP_DILATED ? window / v->dilation - sinks / v->dilation
+                                                    : 0;
+    return by->first_position + queries - window + sinks + spread;
+}
+
+static void count(const struct ggml_tensor *op, const struct part *part,
+                  const struct ratp_external *by, enum fallback why, struct node_ways *ways)
+{
+    const struct ggml_tensor *k = op->src[1], *v = op->src[2];
+    const size_t head = ggml_row_size(k->type, k->ne[0]) + ggml_row_size(v->type, v->ne[0]);
+    const size_t key = by->o ? head / 2 : head;
+    const uint32_t way = by->variant ? statistics_way(by->variant)
+                         : by->causal ? WAY_DENSE
+                                      : WAY_MASK;
+    ways->ways |= UINT64_C(1) << way;
+    ways->fallbacks |= UINT64_C(1) << why;
+    statistics_read(way, keys_attended(by, (uint32_t)op->src[0]->ne[1]) * key * part->kv_heads *
+                             part->sequences);
+}
+
+static ratp_status run_together(struct adapter_device *device, const struct pass *pass,
+                                uint32_t runs, const struct together *t,
+                                const struct ggml_tensor *op, struct node_ways *ways)
+{
     const struct ggml_tensor *mask = op->src[MASK];
-    struct numbers n = numbers_of(op);
-    size_t sequences = (size_t)q->ne[3];
-    /* A mask that sequences share has no batch stride: then each is a call of its own. */
-    size_t together = mask && mask->ne[3] == 1 ? 1 : sequences;
     ratp_status status = RATP_OK;
-    for (size_t i = 0; i < sequences && !status; i += together) {
-        struct ratp_tensor tq = operand(q, 1, 2, i), tk = operand(k, 1, 2, i);
-        struct ratp_tensor tv = operand(v, 1, 2, i), out = operand(op, 2, 1, i);
-        struct ratp_tensor tm = {0};
-        struct ratp_tensor to = {0};
-        if (gate) {
-            to = *gate;
-            to.offset += i * gate->batch_stride;
+    for (uint32_t i = 0; i < runs && !status; i++) {
+        const struct head_run *run = &pass->runs[i];
+        struct ratp_external by;
+        const enum fallback why = choose(&by, &run->variant, t, op);
+        by.o = pass->gate;
+        /* A mask that sequences share has no batch stride: then each is a call of its own. */
+        const bool apart = !by.causal && mask && mask->ne[3] == 1;
+        struct part part = {t->first, apart ? 1 : t->count, run->first, run->count};
+        for (; part.sequence < t->first + t->count && !status; part.sequence += part.sequences) {
+            status = attend(device, op, &part, by);
+            count(op, &part, &by, why, ways);
         }
-        if (mask)
-            tm = operand(mask, 1, 2, mask->ne[3] == 1 ? 0 : i);
-        const struct ratp_external call = {
-            .struct_size = sizeof call,
-            .batch = (uint32_t)together,
-            .query_tokens = (uint32_t)q->ne[1],
-            .key_tokens = (uint32_t)k->ne[1],
-            .query_heads = (uint32_t)q->ne[2],
-            .kv_heads = (uint32_t)k->ne[2],
-            .head_size = (uint32_t)q->ne[0] / halves,
-            .value_size = (uint32_t)v->ne[0] / halves,
-            .scale = n.scale,
-            .softcap = n.softcap,
-            .q = &tq, .k = &tk, .v = &tv,
-            .o = gate ? &to : NULL,
-            .mask = mask ? &tm : NULL,
-            .out = &out,
-        };
-        status = device->ratp->attend_external(device->opened, &call);
     }
     return status;
+}
+
+static struct together look(struct pass *pass, const struct ggml_tensor *op, uint32_t sequence)
+{
+    const int64_t queries = op->src[0]->ne[1];
+    struct together t = {sequence, 1, mask_read(&pass->masks, op->src[MASK], queries, sequence),
+                         false};
+    if (pass->layer >= 0)
+        t.ordered = order_holds(op->src[1], sequence, queries, !t.mask.why, t.mask.first);
+    return t;
+}
+
+ratp_status attention_run(struct adapter_device *device, struct pass *pass,
+                          const struct ggml_tensor *op)
+{
+    const struct ggml_tensor *q = op->src[0], *k = op->src[1];
+    const ratp_part_kind part = q->ne[1] > 1 ? RATP_PART_PROMPT : RATP_PART_DECODE;
+    const uint32_t sequences = (uint32_t)q->ne[3];
+    struct node_ways ways = {0, 0};
+    ratp_status status = RATP_OK;
+    pass->layer = order_layer(k);
+    const uint32_t runs = policy_runs(pass->policy, pass->layer, (uint32_t)k->ne[2], part,
+                                      pass->runs);
+    struct together now = look(pass, op, 0);
+    for (uint32_t i = 1; i <= sequences && !status; i++) {
+        struct together next = now;
+        if (i < sequences) {
+            next = look(pass, op, i);
+            if (next.mask.why == now.mask.why && next.mask.first == now.mask.first &&
+                next.ordered == now.ordered) {
+                now.count++;
+                continue;
+            }
+        }
+        status = run_together(device, pass, runs, &now, op, &ways);
+        now = next;
+    }
+    statistics_attention(&ways);
+    return status;
+}
+
+/* ---- Passes ---- */
+
+void pass_graph(struct pass *pass, struct ggml_cgraph *graph)
+{
+    const struct ggml_tensor *first = NULL;
+    for (int i = 0; i < ggml_graph_n_nodes(graph) && !first; i++)
+        if (ggml_graph_node(graph, i)->op == GGML_OP_FLASH_ATTN_EXT)
+            first = ggml_graph_node(graph, i);
+    if (!first || (pass->under_way && order_layer(first->src[1]) > pass->layer))
+        return;
+    pass_end(pass);
+    pass->policy = policy_take();
+    pass->under_way = true;
+}
+
+void pass_end(struct pass *pass)
+{
+    policy_give(pass->policy);
+    pass->policy = NULL;
+    pass->under_way = false;
+    pass->layer = -1;
+    pass->masks.count = 0;
 }

@@ -1,14 +1,23 @@
 /* Running a graph's nodes, one after the other. */
+#include "attention.h"
+#include "order.h"
 #include "packed.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 struct running {
     struct adapter_device *device;
+    struct pass pass;
     struct packed *packed; /* NULL: models are ordinary ones */
-    struct adapter_counts counts;
-    bool stats; /* a line with the counts when the backend is freed */
 };
+
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
 
 static const char *backend_name(ggml_backend_t backend)
 {
@@ -19,9 +28,7 @@ static const char *backend_name(ggml_backend_t backend)
 static void backend_free(ggml_backend_t backend)
 {
     struct running *r = backend->context;
-    if (r->stats)
-        complain("%s ran %llu attention nodes and %llu cache writes", r->device->name,
-                 r->counts.attention, r->counts.rows);
+    pass_end(&r->pass);
     packed_free(&r->packed);
     free(r);
     free(backend);
@@ -36,12 +43,12 @@ static bool computes_nothing(const struct ggml_tensor *op)
 
 /* What belongs to a packed model is taken whatever it is, and refused where it does not
  * fit: on another backend it would run, and be wrong. */
-bool op_is_supported(const struct adapter_device *device, const struct ggml_tensor *op)
+bool op_is_supported(const struct ggml_tensor *op)
 {
     if (op->op == GGML_OP_SET_ROWS)
-        return device->packed_theta > 0 || rows_are_supported(op);
+        return policy_packed_theta() > 0 || rows_are_supported(op);
     if (op->op == GGML_OP_FLASH_ATTN_EXT)
-        return device->packed_theta > 0 || attention_is_supported(op);
+        return policy_packed_theta() > 0 || attention_is_supported(op);
     return computes_nothing(op);
 }
 
@@ -56,34 +63,36 @@ static bool device_fails(struct adapter_device *d, const struct ggml_tensor *op,
     return true;
 }
 
-/* Waits for *submitted, if there is any. */
-static bool finish(struct adapter_device *d, const struct ggml_tensor **submitted)
+static bool write_cache(struct running *r, const struct ggml_tensor *op)
 {
-    const struct ggml_tensor *op = *submitted;
-    *submitted = NULL;
-    return !op || !device_fails(d, op, d->ratp->device_wait(d->opened));
-}
-
-static bool run_attention(struct running *r, const struct ggml_tensor *op,
-                          const struct ggml_tensor **submitted)
-{
-    struct ratp_tensor gate;
-    if (r->packed && (!finish(r->device, submitted) || !packed_apply(r->packed, op, &gate)))
+    const struct ggml_tensor *rows = op->src[0];
+    const double start = seconds_now();
+    if (r->packed ? !packed_record(r->packed, op) : !rows_run(op))
         return false;
-    if (device_fails(r->device, op, attention_run(r->device, op, r->packed ? &gate : NULL)))
-        return false;
-    *submitted = op;
-    r->counts.attention++;
+    order_set_rows(op);
+    statistics_rows(ggml_row_size(op->type, rows->ne[0]) * (size_t)ggml_nrows(rows),
+                    seconds_now() - start);
     return true;
 }
 
-static bool run_rows(struct running *r, const struct ggml_tensor *op,
-                     const struct ggml_tensor **submitted)
+/* Waits for the attention since `since`, of which `op` is the last node; NULL: there is none. */
+static bool finish(struct adapter_device *d, const struct ggml_tensor *op, double since)
 {
-    if (!finish(r->device, submitted))
+    if (!op)
+        return true;
+    if (device_fails(d, op, d->ratp->device_wait(d->opened)))
         return false;
-    r->counts.rows++;
-    return r->packed ? packed_record(r->packed, op) : rows_run(op);
+    statistics_seconds(seconds_now() - since);
+    return true;
+}
+
+static bool attend(struct running *r, const struct ggml_tensor *op)
+{
+    struct ratp_tensor gate;
+    if (r->packed && !packed_apply(r->packed, op, &gate))
+        return false;
+    r->pass.gate = r->packed ? &gate : NULL;
+    return !device_fails(r->device, op, attention_run(r->device, &r->pass, op));
 }
 
 /* Nodes on the device are submitted, nodes on the host wait for them first: they
@@ -91,24 +100,34 @@ static bool run_rows(struct running *r, const struct ggml_tensor *op,
 static enum ggml_status graph_compute(ggml_backend_t backend, struct ggml_cgraph *graph)
 {
     struct running *r = backend->context;
+    struct adapter_device *d = r->device;
     const struct ggml_tensor *submitted = NULL;
-    bool good = true;
-    for (int i = 0; i < ggml_graph_n_nodes(graph) && good; i++) {
+    double since = 0;
+    statistics_poll();
+    pass_graph(&r->pass, graph);
+    for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
         const struct ggml_tensor *op = ggml_graph_node(graph, i);
         if (computes_nothing(op) || ggml_is_empty(op) || !(op->flags & GGML_TENSOR_FLAG_COMPUTE))
             continue;
         if (op->op == GGML_OP_FLASH_ATTN_EXT) {
-            good = run_attention(r, op, &submitted);
+            /* The host writes what a packed node before may still read. */
+            if (r->packed && !finish(d, submitted, since))
+                return GGML_STATUS_FAILED;
+            since = submitted && !r->packed ? since : seconds_now();
+            if (!attend(r, op))
+                return GGML_STATUS_FAILED;
+            submitted = op;
         } else if (op->op == GGML_OP_SET_ROWS) {
-            good = run_rows(r, op, &submitted);
+            if (!finish(d, submitted, since) || !write_cache(r, op))
+                return GGML_STATUS_FAILED;
+            submitted = NULL;
         } else {
-            complain("%s: node %s: %s is not an operation of this backend", r->device->name,
-                     op->name, ggml_op_name(op->op));
-            good = false;
+            complain("%s: node %s: %s is not an operation of this backend", d->name, op->name,
+                     ggml_op_name(op->op));
+            return GGML_STATUS_FAILED;
         }
     }
-    good = finish(r->device, &submitted) && good;
-    return good ? GGML_STATUS_SUCCESS : GGML_STATUS_FAILED;
+    return finish(d, submitted, since) ? GGML_STATUS_SUCCESS : GGML_STATUS_FAILED;
 }
 
 ggml_backend_t backend_create(struct adapter_device *d)
@@ -119,9 +138,10 @@ ggml_backend_t backend_create(struct adapter_device *d)
         return NULL;
     struct running *r = calloc(1, sizeof *r);
     ggml_backend_t backend = calloc(1, sizeof *backend);
-    if (r && d->packed_theta > 0)
-        r->packed = packed_create(d, d->packed_theta);
-    if (!r || !backend || (d->packed_theta > 0 && !r->packed)) {
+    const double theta = policy_packed_theta();
+    if (r && theta > 0)
+        r->packed = packed_create(d, theta);
+    if (!r || !backend || (theta > 0 && !r->packed)) {
         if (r)
             packed_free(&r->packed);
         free(r);
@@ -130,7 +150,6 @@ ggml_backend_t backend_create(struct adapter_device *d)
         return NULL;
     }
     r->device = d;
-    r->stats = getenv("RATPLUS_STATS") != NULL;
     *backend = (struct ggml_backend){
         .guid = &guid,
         .get_name = backend_name,

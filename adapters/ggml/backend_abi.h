@@ -98,7 +98,7 @@ struct ggml_backend_reg {
     const char *(*get_name)(ggml_backend_reg_t registration);
     size_t (*get_device_count)(ggml_backend_reg_t registration);
     ggml_backend_dev_t (*get_device)(ggml_backend_reg_t registration, size_t index);
-    unused_call get_proc_address;
+    void *(*get_proc_address)(ggml_backend_reg_t registration, const char *name);
     void *context;
 };
 

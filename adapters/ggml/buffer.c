@@ -1,5 +1,6 @@
 /* ggml's buffers over mapped memory of the library. */
 #include "adapter.h"
+#include "order.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@ struct mapped {
 static void free_buffer(ggml_backend_buffer_t buffer)
 {
     struct mapped *m = buffer->context;
+    order_forget(m->base, buffer->size);
     m->device->ratp->buffer_destroy(&m->buffer);
     free(m);
 }
@@ -32,6 +34,7 @@ static void memset_tensor(ggml_backend_buffer_t buffer, struct ggml_tensor *tens
 {
     (void)buffer;
     memset((unsigned char *)tensor->data + offset, value, size);
+    order_host_wrote(tensor, offset, size);
 }
 
 static void set_tensor(ggml_backend_buffer_t buffer, struct ggml_tensor *tensor, const void *data,
@@ -39,6 +42,7 @@ static void set_tensor(ggml_backend_buffer_t buffer, struct ggml_tensor *tensor,
 {
     (void)buffer;
     memcpy((unsigned char *)tensor->data + offset, data, size);
+    order_host_wrote(tensor, offset, size);
 }
 
 static void get_tensor(ggml_backend_buffer_t buffer, const struct ggml_tensor *tensor, void *data,
@@ -46,6 +50,7 @@ static void get_tensor(ggml_backend_buffer_t buffer, const struct ggml_tensor *t
 {
     (void)buffer;
     memcpy(data, (const unsigned char *)tensor->data + offset, size);
+    order_host_read(tensor, offset, size);
 }
 
 /* False: ggml copies by way of the other buffer's own calls. */
@@ -56,12 +61,14 @@ static bool cpy_tensor(ggml_backend_buffer_t buffer, const struct ggml_tensor *f
     if (!ggml_backend_buffer_is_host(from->buffer))
         return false;
     memcpy(to->data, from->data, ggml_nbytes(from));
+    order_host_wrote(to, 0, ggml_nbytes(to));
     return true;
 }
 
 static void clear(ggml_backend_buffer_t buffer, uint8_t value)
 {
     memset(get_base(buffer), value, buffer->size);
+    order_forget(get_base(buffer), buffer->size);
 }
 
 static const char *type_name(ggml_backend_buffer_type_t type)

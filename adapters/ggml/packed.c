@@ -1,13 +1,18 @@
 /* The memory and the gates of a packed model's layers, on the host: a few rows a step. The
  * attention itself is the library's. */
 #include "packed.h"
+#include "order.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* MARKER: what ratplus-convert puts into the queries' second half, as a bias. */
-enum { MASK = 3, MARKER = 64, LEAST_CHANNELS = 32 };
+enum { MASK = 3, MARKER = 64, LEAST_CHANNELS = 32, MAX_LAYERS = 4096 };
+
+/* Layers that any backend of this process ran. */
+static atomic_bool ran[MAX_LAYERS];
 
 /* What a SET_ROWS node brought, until the attention comes. */
 struct rows {
@@ -161,6 +166,18 @@ static bool attention_fits(const struct ggml_tensor *op, const struct rows *k,
     return true;
 }
 
+/* A layer that the host runs by itself is nonsense, and the layers after it with it. */
+static bool layers_are_here(const struct ggml_tensor *op)
+{
+    int layer = order_layer(op->src[1]);
+    if (layer < 0 || layer >= MAX_LAYERS)
+        return refuse(op, "its keys are in no layer's cache");
+    atomic_store(&ran[layer], true);
+    if (layer > 0 && !atomic_load(&ran[layer - 1]))
+        return refuse(op, "the layer before it is not run here; all must be (-ngl 99)");
+    return true;
+}
+
 static bool make_scratch(struct packed *p, size_t tokens, size_t heads, size_t size)
 {
     char why[256];
@@ -216,8 +233,9 @@ static bool marker_fits(const struct packed *p, const struct ggml_tensor *op, si
     const float *marker = (const float *)(const void *)((unsigned char *)q->data +
                           token % (size_t)q->ne[1] * q->nb[1] + stream * q->nb[3]) + size;
     double position = (double)p->places[token].position, fastest = p->turns.frequency[size / 2];
-    /* Less than a position's worth, but for what float32 rounds off an angle. */
-    double most = fmax(fastest / 4, 2e-6) + position * fastest * 1e-6;
+    /* Less than a position's worth, but for what the host's float32 and a GPU's sine leave of
+     * it: with bases above 60000 a few positions. */
+    double most = fmax(fastest / 4, 4e-6) + position * fastest * 4e-6;
     for (size_t i = 0; i < size; i++)
         if (!(fabs((double)marker[i] / MARKER - (double)angles[size + i]) <= most)) {
             complain("node %s: the query at position %.0f does not bear the marker of a packed "
@@ -329,7 +347,7 @@ bool packed_apply(struct packed *p, const struct ggml_tensor *op, struct ratp_te
 {
     const struct ggml_tensor *q = op->src[0], *k = op->src[1], *v = op->src[2];
     struct rows *keys = rows_of(p, k), *values = rows_of(p, v);
-    if (!attention_fits(op, keys, values))
+    if (!attention_fits(op, keys, values) || !layers_are_here(op))
         return false;
     size_t heads = (size_t)q->ne[2], size = (size_t)q->ne[0] / 2, tokens = keys->count;
     const struct layer layer = {

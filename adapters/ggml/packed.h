@@ -14,7 +14,7 @@
 #ifndef RATPLUS_GGML_PACKED_H
 #define RATPLUS_GGML_PACKED_H
 
-#include "adapter.h"
+#include "attention.h"
 
 /* Of the model's own heads; the host's are twice as large. */
 enum { PACKED_MAX_SIZE = 128 };

@@ -1,9 +1,11 @@
 /* What ggml loads: one exported function, and the list of devices. */
 #include "adapter.h"
+#include "policy.h"
+#include "statistics.h"
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
 
 static struct adapter_device devices[MAX_DEVICES];
 static size_t device_count;
@@ -36,11 +38,23 @@ static ggml_backend_dev_t registration_device(ggml_backend_reg_t registration, s
     return index < device_count ? &devices[index].ggml : NULL;
 }
 
+/* What a host may ask for by name; the README tells their types. */
+static void *registration_function(ggml_backend_reg_t registration, const char *name)
+{
+    (void)registration;
+    size_t (*const text)(char *, size_t) = statistics_text;
+    void *found = NULL;
+    if (strcmp(name, "ratplus_statistics") == 0)
+        memcpy(&found, &text, sizeof found);
+    return found;
+}
+
 static struct ggml_backend_reg registration = {
     .api_version = BACKEND_API_VERSION,
     .get_name = registration_name,
     .get_device_count = registration_count,
     .get_device = registration_device,
+    .get_proc_address = registration_function,
 };
 
 /* GPUs; else Vulkan on the CPU; else the reference. Never a mixture: llama.cpp
@@ -76,7 +90,6 @@ static void list_devices(const struct ratp_api *ratp, ratp_instance *instance)
         d->info = info;
         d->index = i;
         snprintf(d->name, sizeof d->name, "RATPLUS%zu", device_count);
-        d->packed_theta = getenv("RATPLUS_PACKED") ? atof(getenv("RATPLUS_PACKED")) : 0;
         device_init(d, &registration);
         device_count++;
     }
@@ -99,8 +112,11 @@ ggml_backend_reg_t ggml_backend_init(void)
         return NULL;
     }
     list_devices(ratp, instance);
-    if (device_count)
+    if (device_count) {
+        statistics_start(ratp, instance);
+        policy_start(ratp, instance);
         return &registration;
+    }
     complain("libratplus lists no usable device");
     ratp->instance_destroy(&instance);
     return NULL;

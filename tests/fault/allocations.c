@@ -230,10 +230,12 @@ static void life(void)
     struct ratp_geometry geometry = {sizeof geometry, LAYERS, HEADS, KV_HEADS, SIZE, .memory = 1,
                                      .max_tokens = 4096, .rope = &rope};
     struct ratp_buffer_params size = {sizeof size, .size = 1000};
+    struct ratp_variant variant = {.struct_size = sizeof variant};
     TWICE(NULL, ratp->instance_create(&quiet, &instance, NULL, 0));
     TWICE(instance, ratp->device_open(instance, NULL, &device));
     TWICE(instance, ratp->policy_from_json(instance, json, sizeof json - 1, &policy));
     TWICE(instance, ratp->policy_from_json(instance, other_json, sizeof other_json - 1, &other));
+    TWICE(policy, ratp->policy_variant(policy, 1, 0, RATP_PART_DECODE, &variant));
     TWICE(device, ratp->buffer_create(device, &size, &buffer));
     struct ratp_cache_params params = {sizeof params, &geometry, policy, .page_slots = 8,
                                        .retention = RATP_RETAIN_NEEDED};

@@ -194,7 +194,7 @@ static void create_policy(struct world *w, struct slot *slot)
 static void call_policy(struct world *w)
 {
     struct slot *slot = any_slot(w, POLICY), *empty = free_slot(w, POLICY);
-    uint32_t way = take(w, 0, 5);
+    uint32_t way = take(w, 0, 6);
     if (!slot || (way == 0 && empty)) {
         create_policy(w, empty);
         return;
@@ -214,6 +214,13 @@ static void call_policy(struct world *w)
         size_t size = take(w, 0, 200), needed = 0;
         char *text = fault(w) ? NULL : allocate(w, size);
         called(w, "policy_to_json", ratp->policy_to_json(policy, text, size, &needed), policy);
+    } else if (way == 4) {
+        uint32_t layer = number(w, take(w, 0, 3)), head = number(w, take(w, 0, 3));
+        ratp_part_kind part = (ratp_part_kind)number(w, take(w, RATP_PART_PROMPT, RATP_PART_DECODE));
+        struct ratp_variant v = {.struct_size = sizeof v};
+        struct ratp_variant *variant = fault(w) ? NULL : put(w, &v, sizeof v);
+        called(w, "policy_variant", ratp->policy_variant(policy, layer, head, part, variant),
+               policy);
     } else {
         destroyed(w, "policy_destroy", ratp->policy_destroy(&policy), &policy, slot);
     }

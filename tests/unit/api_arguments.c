@@ -226,6 +226,60 @@ static void test_policies(void)
            "*policy is the handle of a different kind: instance");
 }
 
+static void test_policy_variant(void)
+{
+    static const char json[] = "{\"default\": \"d16w256:quest1024\", \"rules\": ["
+                               "{\"layers\": 1, \"heads\": \"2-\", \"variant\": \"d1\"},"
+                               "{\"layers\": 2, \"variant\": \"moba64k3g\"},"
+                               "{\"layers\": 65535, \"variant\": \"snapkv1024o16n5avg\"}]}";
+    ratp_policy *policy = NULL;
+    struct ratp_variant v = {sizeof v, .prompt = &v};
+    CHECK_EQUAL(ratp->policy_from_json(instance, json, sizeof json - 1, &policy), RATP_OK);
+    CHECK_EQUAL(ratp->policy_variant(policy, 0, 0, RATP_PART_PROMPT, &v), RATP_OK);
+    CHECK_EQUAL(v.kind, RATP_DILATED);
+    CHECK_EQUAL(v.dilation, 16);
+    CHECK_EQUAL(v.window, 256);
+    CHECK(!v.prompt);
+    CHECK_EQUAL(ratp->policy_variant(policy, 1, 1, RATP_PART_DECODE, &v), RATP_OK);
+    CHECK_EQUAL(v.kind, RATP_QUEST);
+    CHECK_EQUAL(v.page, 16);
+    CHECK_EQUAL(v.budget, 1024);
+    CHECK_EQUAL(v.window, 0);
+    CHECK_EQUAL(ratp->policy_variant(policy, 1, 2, RATP_PART_DECODE, &v), RATP_OK);
+    CHECK_EQUAL(v.kind, RATP_DENSE);
+    CHECK_EQUAL(v.dilation, 0);
+    CHECK_EQUAL(ratp->policy_variant(policy, 2, 65535, RATP_PART_PROMPT, &v), RATP_OK);
+    CHECK_EQUAL(v.kind, RATP_MOBA);
+    CHECK_EQUAL(v.block, 64);
+    CHECK_EQUAL(v.topk, 3);
+    CHECK_EQUAL(v.selection, RATP_SELECT_GROUP);
+    CHECK_EQUAL(ratp->policy_variant(policy, 65535, 0, RATP_PART_DECODE, &v), RATP_OK);
+    CHECK_EQUAL(v.kind, RATP_SNAPKV);
+    CHECK_EQUAL(v.capacity, 1024);
+    CHECK_EQUAL(v.observe, 16);
+    CHECK_EQUAL(v.kernel, 5);
+    CHECK_EQUAL(v.pool, RATP_POOL_AVG);
+    /* An older caller gets what it has room for. */
+    v = (struct ratp_variant){offsetof(struct ratp_variant, page), .page = 7};
+    CHECK_EQUAL(ratp->policy_variant(policy, 1, 0, RATP_PART_DECODE, &v), RATP_OK);
+    CHECK_EQUAL(v.page, 7);
+
+    REFUSE(policy, ratp->policy_variant(policy, 65536, 0, RATP_PART_DECODE, &v),
+           RATP_INVALID_ARGUMENT, "layer is 65536, it must be at most 65535");
+    REFUSE(policy, ratp->policy_variant(policy, 0, 65536, RATP_PART_DECODE, &v),
+           RATP_INVALID_ARGUMENT, "kv_head is 65536");
+    REFUSE(policy, ratp->policy_variant(policy, 0, 0, RATP_PART_AUTO, &v), RATP_INVALID_ARGUMENT,
+           "part is 0, it must be 1");
+    REFUSE(policy, ratp->policy_variant(policy, 0, 0, 3, &v), RATP_INVALID_ARGUMENT, "part is 3");
+    REFUSE(policy, ratp->policy_variant(policy, 0, 0, RATP_PART_DECODE, NULL),
+           RATP_INVALID_ARGUMENT, "variant is NULL");
+    v.struct_size = 8;
+    REFUSE(policy, ratp->policy_variant(policy, 0, 0, RATP_PART_DECODE, &v),
+           RATP_INVALID_ARGUMENT, "variant->struct_size is 8");
+    CHECK_EQUAL(ratp->policy_variant(NULL, 0, 0, RATP_PART_DECODE, &v), RATP_INVALID_ARGUMENT);
+    CHECK_EQUAL(ratp->policy_destroy(&policy), RATP_OK);
+}
+
 static void refuse_geometry(struct ratp_geometry geometry, const char *part)
 {
     struct ratp_cache_params params = {sizeof params, .geometry = &geometry};
@@ -342,6 +396,7 @@ int main(int argc, char **argv)
     RUN(test_devices);
     RUN(test_buffers);
     RUN(test_policies);
+    RUN(test_policy_variant);
     RUN(test_geometry);
     RUN(test_caches);
     host_close();

@@ -1,0 +1,159 @@
+"""What a small model of tiny.py says under a policy, in NumPy, against what a host said
+with the ggml backend: the text, and the statistics that the backend gives as JSON.
+
+Usage: reference.py MODEL.gguf POLICY.json PROMPT UBATCH TOKENS TEXT LOG
+TEXT is the host's output, LOG its stderr with the line of JSON. Policies may have what
+the tests use: names of dense, dilated and streaming, one for prompts before a colon,
+and rules with a number or "a-b" for layers and heads. Ends with 1 when something
+differs, or when the text could not show it: a token's lead over the next is too small."""
+
+import json
+import re
+import sys
+
+import gguf
+import numpy as np
+
+# A token must lead by more than a float16 cache can move it.
+LEAST_LEAD = 0.02
+
+
+class Model:
+    def __init__(self, path):
+        reader = gguf.GGUFReader(path)
+        self.w = {t.name: np.array(t.data, dtype=np.float64) for t in reader.tensors}
+
+        def number(name):
+            return int(reader.fields["llama." + name].parts[-1][0])
+
+        self.layers = number("block_count")
+        self.heads = number("attention.head_count")
+        self.kv_heads = number("attention.head_count_kv")
+        self.size = number("rope.dimension_count")
+        width = (self.layers, self.kv_heads, 0, self.size)
+        self.k, self.v = np.zeros(width), np.zeros(width)
+
+
+def norm(x):
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5)
+
+
+def turned(x, first):
+    """Neighbouring channels are pairs: x is [tokens, heads, size]."""
+    size = x.shape[-1]
+    positions = first + np.arange(len(x))
+    angle = positions[:, None] * 10000.0 ** (-np.arange(0, size, 2) / size)
+    cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
+    out = np.empty_like(x)
+    out[..., 0::2] = x[..., 0::2] * cos - x[..., 1::2] * sin
+    out[..., 1::2] = x[..., 0::2] * sin + x[..., 1::2] * cos
+    return out
+
+
+def rounded(x):
+    return x.astype(np.float32).astype(np.float16).astype(np.float64)
+
+
+def attended(name, first, count):
+    """[queries, keys]: which keys the queries from position `first` on attend."""
+    t, j = np.arange(first, first + count)[:, None], np.arange(first + count)[None]
+    if name == "dense":
+        return j <= t
+    n = {k: int(v) for k, v in re.findall(r"([dws])(\d+)", name.replace("stream", ""))}
+    seen = (t - j <= n.get("w", 0)) | (j < n.get("s", 0))
+    if "d" in n:
+        seen |= (j + 1) % n["d"] == 0
+    return seen & (j <= t)
+
+
+def inside(ranges, number):
+    if ranges is None:
+        return True
+    first, _, last = str(ranges).partition("-")
+    return int(first) <= number <= int(last or first)
+
+
+def variant(policy, layer, head, prompt):
+    name = policy.get("default", "dense")
+    for rule in policy.get("rules", []):
+        if inside(rule.get("layers"), layer) and inside(rule.get("heads"), head):
+            name = rule["variant"]
+    return name.partition(":")[0] if prompt else name.split(":")[-1]
+
+
+def forward(m, policy, tokens, first, counts):
+    """The last token's logits; counts get what the nodes should have been."""
+    x = m.w["token_embd.weight"][tokens]
+    group, keys, values = m.heads // m.kv_heads, [], []
+    for layer in range(m.layers):
+        block = f"blk.{layer}."
+
+        def weight(name):
+            return m.w[block + name + ".weight"].T
+
+        h = norm(x)
+        q = turned((h @ weight("attn_q")).reshape(len(x), m.heads, m.size), first)
+        k = turned((h @ weight("attn_k")).reshape(len(x), m.kv_heads, m.size), first)
+        v = (h @ weight("attn_v")).reshape(len(x), m.kv_heads, m.size)
+        k = np.concatenate([m.k[layer], rounded(k).transpose(1, 0, 2)], 1)
+        v = np.concatenate([m.v[layer], rounded(v).transpose(1, 0, 2)], 1)
+        keys.append(k)
+        values.append(v)
+        y = np.empty_like(q)
+        names = [variant(policy, layer, head, len(tokens) > 1) for head in range(m.kv_heads)]
+        for head, name in enumerate(names):
+            seen = attended(name, first, len(tokens))
+            mine = slice(head * group, (head + 1) * group)
+            s = np.einsum("tgc,jc->tgj", q[:, mine], k[head]) / np.sqrt(m.size)
+            s = np.where(seen[:, None], s, -np.inf)
+            s = np.exp(s - s.max(-1, keepdims=True))
+            y[:, mine] = np.einsum("tgj,jc->tgc", s / s.sum(-1, keepdims=True), v[head])
+            count = counts.setdefault(name, {"nodes": 0, "bytes": 0})
+            count["bytes"] += int(seen.any(0).sum()) * 2 * 2 * m.size
+        for name in set(names):
+            counts[name]["nodes"] += 1
+        x = x + y.reshape(len(x), -1) @ weight("attn_output")
+        h = norm(x)
+        gate = h @ weight("ffn_gate")
+        x = x + (gate / (1 + np.exp(-gate)) * (h @ weight("ffn_up"))) @ weight("ffn_down")
+    m.k, m.v = np.array(keys), np.array(values)
+    return norm(x[-1]) @ m.w["output.weight"].T
+
+
+def speak(m, policy, prompt, ubatch, count):
+    """Greedy: the tokens, how far the least certain led, and the counts."""
+    tokens = [1] + [3 + byte for byte in prompt]
+    counts, said, lead = {}, [], np.inf
+    for first in range(0, len(tokens), ubatch):
+        logits = forward(m, policy, tokens[first : first + ubatch], first, counts)
+    while True:
+        best, second = np.argsort(logits)[: -3 : -1]
+        lead = min(lead, logits[best] - logits[second])
+        said.append(int(best))
+        if len(said) == count:
+            return said, lead, counts
+        logits = forward(m, policy, [said[-1]], len(tokens) + len(said) - 1, counts)
+
+
+def main(model, policy, prompt, ubatch, count, text, log):
+    prompt = prompt.encode()
+    with open(policy, encoding="utf-8") as file:
+        policy = json.load(file)
+    said, lead, counts = speak(Model(model), policy, prompt, int(ubatch), int(count))
+    want = prompt + bytes(token - 3 for token in said if token >= 3)
+    with open(text, "rb") as file:
+        got = file.read()[: len(want)]
+    with open(log, "rb") as file:
+        stats = [json.loads(line) for line in file if line.startswith(b'{"attention_nodes"')][-1]
+    print(f"{'/'.join(counts)}: the least lead of {len(said)} tokens is {lead:.3f}")
+    if lead < LEAST_LEAD:
+        print(f"a lead below {LEAST_LEAD} shows nothing: choose another prompt")
+    if got != want:
+        same = next((i for i in range(len(got)) if got[i] != want[i]), len(got))
+        print(f"the text differs from byte {same} on: {got[same:]!r}, should be {want[same:]!r}")
+    if stats["attention"] != counts or stats["fallbacks"]:
+        print(f"counted {stats['attention']} and {stats['fallbacks']}, should be {counts}")
+    return lead < LEAST_LEAD or got != want or stats["attention"] != counts or stats["fallbacks"]
+
+
+sys.exit(1 if main(*sys.argv[1:]) else 0)

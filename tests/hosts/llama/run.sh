@@ -45,6 +45,24 @@ check "ggml's own tests of FLASH_ATTN_EXT, reference" inside /none \
 check 'greedy text is that of the CPU, reference' inside /none 'same_text f16'
 check 'and so with a quantised cache, which the host runs' inside /none 'same_text q8_0'
 
+# packed VULKAN_DRIVER COMMAND
+packed() {
+    inside "$1" ". ./packed.sh; $2"
+}
+check 'RAT+ models become packed GGUF files' packed /none packed_files
+check 'a packed model without the backend writes nonsense' packed /none packed_garbage
+check 'a packed model that does not fit is refused with a line' packed /none packed_refusals
+check 'and a policy that says it wrongly' packed /none packed_policies
+check 'greedy text of a packed model is the runner'"'"'s' packed /none 'packed_same_text llama dense'
+check 'and so in bf16' packed /none 'packed_same_text llama dense bf16'
+for variant in d16 d16w64s4; do
+    check "and so with $variant" packed /none "packed_same_text llama $variant"
+done
+check 'and so of a model adapted to d16w64s4' packed /none \
+    'packed_same_text llama-d16w64s4 d16w64s4'
+check 'logits of a packed model are the runner'"'"'s' packed /none 'packed_logits dense'
+check 'and so with d16w64s4' packed /none 'packed_logits d16w64s4 one'
+
 # Vulkan is SwiftShader, so that the baseline is what is tested.
 if manifest=$(sh tests/swiftshader.sh); then
     cp "$(dirname "$manifest")"/* "$build/"
@@ -53,6 +71,9 @@ if manifest=$(sh tests/swiftshader.sh); then
     check "ggml's own tests of FLASH_ATTN_EXT, SwiftShader" inside "$icd" \
         "operations FLASH_ATTN_EXT 'hsk=64,hsv=64,.*nr23=.4,1.,kv=512,nb=(1|3),mask=1,sinks=0,max_bias=0.0' 10"
     check 'greedy text is that of the CPU, SwiftShader' inside "$icd" 'same_text f16'
+    check 'greedy text of a packed model, SwiftShader' packed "$icd" \
+        'packed_same_text llama d16w64s4'
+    check 'logits of a packed model, SwiftShader' packed "$icd" 'packed_logits dense'
 else
     skipped=1
     echo 'skipped: SwiftShader could not be had'

@@ -45,6 +45,20 @@ check "ggml's own tests of FLASH_ATTN_EXT, reference" inside /none \
 check 'greedy text is that of the CPU, reference' inside /none 'same_text f16'
 check 'and so with a quantised cache, which the host runs' inside /none 'same_text q8_0'
 
+check 'a dense policy says what the CPU does' inside /none dense_policy
+heads='{"layers": "1-2", "heads": 1, "variant": "d4"}' beyond='{"layers": "3-90", "variant": "d2"}'
+apart='{"default": "streamw24s4:d8w16", "rules": [{"layers": 0, "heads": 0, "variant": "dense"}]}'
+for policy in '{"default": "d16w64s2"}' '{"default": "streamw32s4"}' "$apart" \
+    "{\"default\": \"d8w16\", \"rules\": [$heads, $beyond]}"; do
+    check "text and counts are those of NumPy under $policy" inside /none "as_reference '$policy'"
+done
+check 'a bad policy is refused with its place, and attention stays dense' inside /none refused_policies
+check 'kinds that a host has no cache for are dense, and counted' inside /none dense_instead
+check 'after a context shift, where cells are out of order, attention is dense' inside /none shifted
+check 'so it is after a cache was loaded from a file' inside /none loaded
+check 'a server of two slots follows its policy as it changes' inside /none served
+check 'a host asks for the statistics, and keeps its own signal handler' inside /none asked
+
 # packed VULKAN_DRIVER COMMAND
 packed() {
     inside "$1" ". ./packed.sh; $2"
@@ -71,6 +85,8 @@ if manifest=$(sh tests/swiftshader.sh); then
     check "ggml's own tests of FLASH_ATTN_EXT, SwiftShader" inside "$icd" \
         "operations FLASH_ATTN_EXT 'hsk=64,hsv=64,.*nr23=.4,1.,kv=512,nb=(1|3),mask=1,sinks=0,max_bias=0.0' 10"
     check 'greedy text is that of the CPU, SwiftShader' inside "$icd" 'same_text f16'
+    check 'text and counts are those of NumPy under a policy, SwiftShader' inside "$icd" \
+        "as_reference '$apart'"
     check 'greedy text of a packed model, SwiftShader' packed "$icd" \
         'packed_same_text llama d16w64s4'
     check 'logits of a packed model, SwiftShader' packed "$icd" 'packed_logits dense'

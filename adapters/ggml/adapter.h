@@ -41,12 +41,14 @@ void buffer_place(const struct ggml_tensor *tensor, ratp_buffer **buffer, uint64
 
 /* A new backend of the device, freed by its own call; NULL without memory or device. */
 ggml_backend_t backend_create(struct adapter_device *device);
-/* Whether the backend runs `op` as it stands. */
+/* Whether the backend takes `op`. */
 bool op_is_supported(const struct ggml_tensor *op);
 
 bool rows_are_supported(const struct ggml_tensor *op);
 /* Runs a SET_ROWS node on the host, in the mapped buffer. False, and a line
  * that says why, when an index leads outside. */
 bool rows_run(const struct ggml_tensor *op);
+/* Where row i of plane i2, i3 goes; NULL, and a line that says why, when that is outside. */
+unsigned char *rows_place(const struct ggml_tensor *op, size_t i, size_t i2, size_t i3);
 
 #endif

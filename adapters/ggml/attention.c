@@ -102,8 +102,8 @@ static struct ratp_tensor operand(const struct ggml_tensor *tensor, int token, i
     return t;
 }
 
-/* `by`: how the keys are chosen; its operands are filled in here. With causal attention
- * the mask says nothing more. */
+/* `by`: how the keys are chosen, and the output gates of the node; its other operands are
+ * filled in here. With causal attention the mask says nothing more. */
 static ratp_status attend(struct adapter_device *device, const struct ggml_tensor *op,
                           const struct part *part, struct ratp_external by)
 {
@@ -115,7 +115,13 @@ static ratp_status attend(struct adapter_device *device, const struct ggml_tenso
     const struct ratp_tensor tk = operand(k, 1, 2, part->sequence, head);
     const struct ratp_tensor tv = operand(v, 1, 2, part->sequence, head);
     const struct ratp_tensor out = operand(op, 2, 1, part->sequence, head * group);
-    struct ratp_tensor tm = {0};
+    const uint32_t halves = by.o ? 2 : 1;
+    struct ratp_tensor tm = {0}, to = {0};
+    if (by.o) {
+        to = *by.o;
+        to.offset += part->sequence * to.batch_stride + head * group * to.head_stride;
+        by.o = &to;
+    }
     if (mask)
         tm = operand(mask, 1, 2, mask->ne[3] == 1 ? 0 : part->sequence,
                      mask->ne[2] == 1 ? 0 : head * group);
@@ -124,8 +130,8 @@ static ratp_status attend(struct adapter_device *device, const struct ggml_tenso
     by.query_tokens = (uint32_t)q->ne[1];
     by.query_heads = part->kv_heads * (uint32_t)group;
     by.kv_heads = part->kv_heads;
-    by.head_size = (uint32_t)q->ne[0];
-    by.value_size = (uint32_t)v->ne[0];
+    by.head_size = (uint32_t)q->ne[0] / halves;
+    by.value_size = (uint32_t)v->ne[0] / halves;
     by.scale = n.scale;
     by.softcap = n.softcap;
     by.q = &tq;
@@ -192,7 +198,8 @@ static void count(const struct ggml_tensor *op, const struct part *part,
                   const struct ratp_external *by, enum fallback why, struct node_ways *ways)
 {
     const struct ggml_tensor *k = op->src[1], *v = op->src[2];
-    const size_t key = ggml_row_size(k->type, k->ne[0]) + ggml_row_size(v->type, v->ne[0]);
+    const size_t head = ggml_row_size(k->type, k->ne[0]) + ggml_row_size(v->type, v->ne[0]);
+    const size_t key = by->o ? head / 2 : head;
     const uint32_t way = by->variant ? statistics_way(by->variant)
                          : by->causal ? WAY_DENSE
                                       : WAY_MASK;
@@ -212,6 +219,7 @@ static ratp_status run_together(struct adapter_device *device, const struct pass
         const struct head_run *run = &pass->runs[i];
         struct ratp_external by;
         const enum fallback why = choose(&by, &run->variant, t, op);
+        by.o = pass->gate;
         /* A mask that sequences share has no batch stride: then each is a call of its own. */
         const bool apart = !by.causal && mask && mask->ne[3] == 1;
         struct part part = {t->first, apart ? 1 : t->count, run->first, run->count};

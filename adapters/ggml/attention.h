@@ -16,6 +16,9 @@ struct pass {
     int layer; /* of the last attention node */
     struct mask_memory masks;
     struct head_run runs[MAX_HEADS];
+    /* Of the node under way, when its heads are packed (packed.h): their first halves alone
+     * are attended and written, and these are the output gates' logits. NULL: they are not. */
+    const struct ratp_tensor *gate;
 };
 
 /* Before a graph's nodes: a new pass has the policy that the file says now. */

@@ -1,6 +1,7 @@
 /* Running a graph's nodes, one after the other. */
 #include "attention.h"
 #include "order.h"
+#include "packed.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -8,6 +9,7 @@
 struct running {
     struct adapter_device *device;
     struct pass pass;
+    struct packed *packed; /* NULL: models are ordinary ones */
 };
 
 static double seconds_now(void)
@@ -27,6 +29,7 @@ static void backend_free(ggml_backend_t backend)
 {
     struct running *r = backend->context;
     pass_end(&r->pass);
+    packed_free(&r->packed);
     free(r);
     free(backend);
 }
@@ -38,10 +41,15 @@ static bool computes_nothing(const struct ggml_tensor *op)
            op->op == GGML_OP_PERMUTE || op->op == GGML_OP_TRANSPOSE;
 }
 
+/* What belongs to a packed model is taken whatever it is, and refused where it does not
+ * fit: on another backend it would run, and be wrong. */
 bool op_is_supported(const struct ggml_tensor *op)
 {
-    return computes_nothing(op) || (op->op == GGML_OP_SET_ROWS && rows_are_supported(op)) ||
-           (op->op == GGML_OP_FLASH_ATTN_EXT && attention_is_supported(op));
+    if (op->op == GGML_OP_SET_ROWS)
+        return policy_packed_theta() > 0 || rows_are_supported(op);
+    if (op->op == GGML_OP_FLASH_ATTN_EXT)
+        return policy_packed_theta() > 0 || attention_is_supported(op);
+    return computes_nothing(op);
 }
 
 static bool device_fails(struct adapter_device *d, const struct ggml_tensor *op,
@@ -55,11 +63,11 @@ static bool device_fails(struct adapter_device *d, const struct ggml_tensor *op,
     return true;
 }
 
-static bool write_cache(const struct ggml_tensor *op)
+static bool write_cache(struct running *r, const struct ggml_tensor *op)
 {
     const struct ggml_tensor *rows = op->src[0];
     const double start = seconds_now();
-    if (!rows_run(op))
+    if (r->packed ? !packed_record(r->packed, op) : !rows_run(op))
         return false;
     order_set_rows(op);
     statistics_rows(ggml_row_size(op->type, rows->ne[0]) * (size_t)ggml_nrows(rows),
@@ -78,6 +86,15 @@ static bool finish(struct adapter_device *d, const struct ggml_tensor *op, doubl
     return true;
 }
 
+static bool attend(struct running *r, const struct ggml_tensor *op)
+{
+    struct ratp_tensor gate;
+    if (r->packed && !packed_apply(r->packed, op, &gate))
+        return false;
+    r->pass.gate = r->packed ? &gate : NULL;
+    return !device_fails(r->device, op, attention_run(r->device, &r->pass, op));
+}
+
 /* Nodes on the device are submitted, nodes on the host wait for them first: they
  * may write where the device still reads. */
 static enum ggml_status graph_compute(ggml_backend_t backend, struct ggml_cgraph *graph)
@@ -93,12 +110,15 @@ static enum ggml_status graph_compute(ggml_backend_t backend, struct ggml_cgraph
         if (computes_nothing(op) || ggml_is_empty(op) || !(op->flags & GGML_TENSOR_FLAG_COMPUTE))
             continue;
         if (op->op == GGML_OP_FLASH_ATTN_EXT) {
-            since = submitted ? since : seconds_now();
-            if (device_fails(d, op, attention_run(d, &r->pass, op)))
+            /* The host writes what a packed node before may still read. */
+            if (r->packed && !finish(d, submitted, since))
+                return GGML_STATUS_FAILED;
+            since = submitted && !r->packed ? since : seconds_now();
+            if (!attend(r, op))
                 return GGML_STATUS_FAILED;
             submitted = op;
         } else if (op->op == GGML_OP_SET_ROWS) {
-            if (!finish(d, submitted, since) || !write_cache(op))
+            if (!finish(d, submitted, since) || !write_cache(r, op))
                 return GGML_STATUS_FAILED;
             submitted = NULL;
         } else {
@@ -118,7 +138,12 @@ ggml_backend_t backend_create(struct adapter_device *d)
         return NULL;
     struct running *r = calloc(1, sizeof *r);
     ggml_backend_t backend = calloc(1, sizeof *backend);
-    if (!r || !backend) {
+    const double theta = policy_packed_theta();
+    if (r && theta > 0)
+        r->packed = packed_create(d, theta);
+    if (!r || !backend || (theta > 0 && !r->packed)) {
+        if (r)
+            packed_free(&r->packed);
         free(r);
         free(backend);
         complain("%s: no memory for a backend", d->name);

@@ -19,6 +19,8 @@ static struct {
     const struct ratp_api *ratp;
     ratp_instance *instance;
     const char *path; /* NULL: no policy */
+    bool started;
+    struct memory_options memory; /* of the start: models that are loaded rely on it */
     struct file_state state;
     struct adapter_policy *now; /* NULL until a good one was read */
 } file = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -63,6 +65,11 @@ static struct adapter_policy *parse(char *text, size_t size, char *why, size_t w
         snprintf(why, why_size, "no host memory for it");
     else if (twice)
         snprintf(why, why_size, "memory is given twice");
+    else if (good && file.started && !memory_is_same(&policy->memory, &file.memory)) {
+        snprintf(why, why_size, "memory is not what it was when the host started, and cannot "
+                 "change until it starts again");
+        good = false;
+    }
     if (good && file.ratp->policy_from_json(file.instance, text, size, &policy->variants)) {
         file.ratp->last_error(file.instance, why, why_size);
         good = false;
@@ -109,7 +116,15 @@ void policy_start(const struct ratp_api *ratp, ratp_instance *instance)
     file.path = path;
     file.state.error = -1; /* no state of a file is like it */
     read_again();
+    if (file.now)
+        file.memory = file.now->memory;
+    file.started = true;
     pthread_mutex_unlock(&file.lock);
+}
+
+double policy_packed_theta(void)
+{
+    return file.memory.packed ? file.memory.theta : 0;
 }
 
 struct adapter_policy *policy_take(void)

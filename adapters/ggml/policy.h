@@ -22,6 +22,9 @@ void policy_start(const struct ratp_api *ratp, ratp_instance *instance);
 /* The policy in force, to be given back; the file is read again when it has changed. NULL:
  * there is none, attention is dense. [any thread] */
 struct adapter_policy *policy_take(void);
+/* The rotary base of packed models (packed.h); 0: models are not packed. What the file says
+ * of it at the start holds until the end. [any thread] */
+double policy_packed_theta(void);
 void policy_give(struct adapter_policy *policy);
 /* The runs of a layer's `kv_heads` heads, at most so many; how many there are. `part` is
  * RATP_PART_PROMPT or RATP_PART_DECODE. Without a policy, and for layers below 0, one of

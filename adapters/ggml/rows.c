@@ -45,22 +45,31 @@ static void write_row(void *to, enum ggml_type type, const void *from, int64_t c
         ggml_fp32_to_bf16_row(from, to, channels);
 }
 
+unsigned char *rows_place(const struct ggml_tensor *op, size_t i, size_t i2, size_t i3)
+{
+    const struct ggml_tensor *index = op->src[1];
+    const unsigned char *at = index->data;
+    at += i * index->nb[0] + i2 % (size_t)index->ne[1] * index->nb[1] +
+          i3 % (size_t)index->ne[2] * index->nb[2];
+    int64_t row = read_index(at, index->type);
+    if (row < 0 || row >= op->ne[1]) {
+        complain("node %s: index %lld of row %zu is outside of the %lld rows", op->name,
+                 (long long)row, i, (long long)op->ne[1]);
+        return NULL;
+    }
+    return (unsigned char *)op->data + (size_t)row * op->nb[1] + i2 * op->nb[2] + i3 * op->nb[3];
+}
+
 static bool write_plane(const struct ggml_tensor *op, size_t i2, size_t i3)
 {
-    const struct ggml_tensor *rows = op->src[0], *index = op->src[1];
-    const unsigned char *from = rows->data, *indices = index->data;
-    unsigned char *to = op->data;
+    const struct ggml_tensor *rows = op->src[0];
+    const unsigned char *from = rows->data;
     from += i2 * rows->nb[2] + i3 * rows->nb[3];
-    to += i2 * op->nb[2] + i3 * op->nb[3];
-    indices += i2 % (size_t)index->ne[1] * index->nb[1] + i3 % (size_t)index->ne[2] * index->nb[2];
     for (size_t i = 0; i < (size_t)rows->ne[1]; i++) {
-        int64_t row = read_index(indices + i * index->nb[0], index->type);
-        if (row < 0 || row >= op->ne[1]) {
-            complain("node %s: index %lld of row %zu is outside of the %lld rows", op->name,
-                     (long long)row, i, (long long)op->ne[1]);
+        unsigned char *to = rows_place(op, i, i2, i3);
+        if (!to)
             return false;
-        }
-        write_row(to + (size_t)row * op->nb[1], op->type, from + i * rows->nb[1], op->ne[0]);
+        write_row(to, op->type, from + i * rows->nb[1], op->ne[0]);
     }
     return true;
 }

@@ -56,7 +56,7 @@ refused_policies() {
         refused_policy '{"default": "d16w64",
             "memory": {"packed": false}, "defualt": "d4"}' \
             'line 2, column 42: unknown key "defualt" in the policy' &&
-        refused_policy '{"memory": {"packed": true}}' 'memory.packed is not supported by this build' &&
+        refused_policy '{"memory": {"packed": 1}}' 'memory.packed must be true or false' &&
         refused_policy '{"memory": {"packd": true}}' 'unknown key "packd" in memory' &&
         refused_policy '{"memory": {}, "default": "d4", "memory": {}}' 'memory is given twice'
 }

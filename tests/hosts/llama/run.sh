@@ -59,6 +59,24 @@ check 'so it is after a cache was loaded from a file' inside /none loaded
 check 'a server of two slots follows its policy as it changes' inside /none served
 check 'a host asks for the statistics, and keeps its own signal handler' inside /none asked
 
+# packed VULKAN_DRIVER COMMAND
+packed() {
+    inside "$1" ". ./packed.sh; $2"
+}
+check 'RAT+ models become packed GGUF files' packed /none packed_files
+check 'a packed model without the backend writes nonsense' packed /none packed_garbage
+check 'a packed model that does not fit is refused with a line' packed /none packed_refusals
+check 'and a policy that says it wrongly' packed /none packed_policies
+check 'greedy text of a packed model is the runner'"'"'s' packed /none 'packed_same_text llama dense'
+check 'and so in bf16' packed /none 'packed_same_text llama dense bf16'
+for variant in d16 d16w64s4; do
+    check "and so with $variant" packed /none "packed_same_text llama $variant"
+done
+check 'and so of a model adapted to d16w64s4' packed /none \
+    'packed_same_text llama-d16w64s4 d16w64s4'
+check 'logits of a packed model are the runner'"'"'s' packed /none 'packed_logits dense'
+check 'and so with d16w64s4' packed /none 'packed_logits d16w64s4 one'
+
 # Vulkan is SwiftShader, so that the baseline is what is tested.
 if manifest=$(sh tests/swiftshader.sh); then
     cp "$(dirname "$manifest")"/* "$build/"
@@ -69,6 +87,9 @@ if manifest=$(sh tests/swiftshader.sh); then
     check 'greedy text is that of the CPU, SwiftShader' inside "$icd" 'same_text f16'
     check 'text and counts are those of NumPy under a policy, SwiftShader' inside "$icd" \
         "as_reference '$apart'"
+    check 'greedy text of a packed model, SwiftShader' packed "$icd" \
+        'packed_same_text llama d16w64s4'
+    check 'logits of a packed model, SwiftShader' packed "$icd" 'packed_logits dense'
 else
     skipped=1
     echo 'skipped: SwiftShader could not be had'

@@ -6,7 +6,8 @@ mkdir -p "$work"
 
 build() {
     [ -f "$BUILD/build.ninja" ] ||
-        meson setup "$BUILD" /ratplus -Dggml=enabled -Dtests=false -Dsamples=false >/dev/null || return 1
+        meson setup "$BUILD" /ratplus -Dggml=enabled -Dtests=false -Dsamples=false \
+            >"$work/build.txt" 2>&1 || { cat "$work/build.txt"; return 1; }
     ninja -C "$BUILD" >"$work/build.txt" 2>&1 || { cat "$work/build.txt"; return 1; }
     ! grep 'adapters/ggml.*warning' "$work/build.txt"
 }
@@ -16,16 +17,20 @@ listed() {
     GGML_BACKEND_PATH=$plugin llama-bench --list-devices 2>/dev/null | grep "RATPLUS0: $1"
 }
 
-# A ggml_version that comes before ggml's own.
+# refused VERSION [foreign]: of ggml, or of a ggml_version that comes before ggml's own.
 refused() {
-    echo 'const char *ggml_version(void); const char *ggml_version(void) { return "0.28.1"; }' |
-        gcc -shared -fPIC -o "$work/libforeign.so" -x c - || return 1
-    LD_PRELOAD=$work/libforeign.so GGML_BACKEND_PATH=$plugin llama-bench --list-devices \
+    preload=
+    if [ -n "${2:-}" ]; then
+        preload=$work/libforeign.so
+        echo "const char *ggml_version(void); const char *ggml_version(void) { return \"$1\"; }" |
+            gcc -shared -fPIC -o "$preload" -x c - || return 1
+    fi
+    LD_PRELOAD=$preload GGML_BACKEND_PATH=$plugin llama-bench --list-devices \
         >"$work/refused.txt" 2>&1 || return 1
     # The host tries twice.
     grep '^ratplus:' "$work/refused.txt" | sort -u >"$work/refused.ours"
     cat "$work/refused.ours"
-    [ "$(grep -c . "$work/refused.ours")" -eq 1 ] && grep -q ' is 0.28.1,' "$work/refused.ours" &&
+    [ "$(grep -c . "$work/refused.ours")" -eq 1 ] && grep -qF " is $1," "$work/refused.ours" &&
         ! grep -q 'RATPLUS0' "$work/refused.txt"
 }
 

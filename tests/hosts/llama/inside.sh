@@ -3,6 +3,7 @@ export VK_ICD_FILENAMES
 plugin=$BUILD/adapters/ggml/libggml-ratplus.so
 work=$BUILD/llama
 mkdir -p "$work"
+. ./tools.sh
 
 build() {
     [ -f "$BUILD/build.ninja" ] ||
@@ -36,7 +37,7 @@ refused() {
 
 # operations NAME PARAMETERS LEAST: at least that many cases are supported, and all pass.
 operations() {
-    GGML_BACKEND_PATH=$plugin timeout 180 /usr/libexec/x86_64-linux-gnu/ggml/test-backend-ops \
+    GGML_BACKEND_PATH=$plugin timeout 180 "$tests" \
         test -b RATPLUS0 -o "$1" -p "$2" >"$work/$1.txt" 2>&1 || { tail -n 3 "$work/$1.txt"; return 1; }
     line=$(grep -oE '[0-9]+/[0-9]+ tests passed' "$work/$1.txt")
     echo "$1: $line"
@@ -48,12 +49,11 @@ operations() {
 same_text() {
     python3 tiny.py "$work/tiny.gguf" || return 1
     for path in "$plugin" ''; do
-        GGML_BACKEND_PATH=$path RATPLUS_STATS=1 timeout 120 llama-completion -m "$work/tiny.gguf" \
-            -p Once_upon_a_time_there_was_a_cat_and_a_dog -n 48 --temp 0 --no-warmup -no-cnv -c 512 \
-            -fa on -ngl 99 --ignore-eos -ctk "$1" -ctv "$1" </dev/null \
-            >"$work/text${path:+.ours}" 2>"$work/log${path:+.ours}" || return 1
+        GGML_BACKEND_PATH=$path complete "$work/text${path:+.ours}" "$work/log${path:+.ours}" \
+            -m "$work/tiny.gguf" -p Once_upon_a_time_there_was_a_cat_and_a_dog -n 48 -c 512 \
+            -ngl 99 --ignore-eos -ctk "$1" -ctv "$1" || return 1
     done
-    grep -a '^ratplus:.*ran [1-9]' "$work/log.ours"
+    grep -ao 'ratplus: RATPLUS0 ran [1-9].*' "$work/log.ours"
     if [ "$1" = f16 ]; then
         grep -aq 'ran 144 attention nodes and 288 cache writes' "$work/log.ours" || return 1
     fi

@@ -68,6 +68,23 @@ check "ggml's own tests of FLASH_ATTN_EXT, reference" inside /none \
     "operations FLASH_ATTN_EXT 'kv=(113|512),nb=(1|3),' 340"
 check 'greedy text is that of the CPU, reference' inside /none 'same_text f16'
 check 'and so with a quantised cache, which the host runs' inside /none 'same_text q8_0'
+check 'logits are those of float32: Llama' inside /none logits_are_close
+check 'logits are those of float32: Gemma 2, soft-caps and windows' inside /none \
+    'logits_are_close gemma2'
+check 'under the address and undefined-behaviour sanitizers' inside /none sanitized
+
+# The sid root's own lavapipe, for what is too much for SwiftShader.
+icd=/usr/share/vulkan/icd.d/lvp_icd.json
+check 'logits are those of float32 on lavapipe' inside "$icd" 'logits_are_close gemma2'
+check 'llama-server: slots at once, cancelled, saved and restored, shifted' inside "$icd" served
+check 'llama-bench at some depth' inside "$icd" benches
+if [ -x "$sid/usr/bin/llama-perplexity" ]; then
+    check 'llama-perplexity: as on the CPU' inside "$icd" same_perplexity
+else
+    skip "there is no llama-perplexity in $sid (Debian: $sid_more)"
+fi
+check "weights on ggml's Vulkan backend, attention here" inside "$icd" weights_elsewhere
+check 'the validation layer is silent, and so are its checks of synchronisation' inside "$icd" validated
 
 # Vulkan is SwiftShader, so that the baseline is what is tested.
 if manifest=$(sh tests/swiftshader.sh); then

@@ -78,7 +78,7 @@ sanitized() {
     ninja -C "$ours" >"$work/sanitizers.txt" 2>&1 || { tail -n 20 "$work/sanitizers.txt"; return 1; }
     for command in \
         "$tests test -b RATPLUS0 -o FLASH_ATTN_EXT -p hsk=72,hsv=72,.*kv=113,nb=3," \
-        "llama-completion -m $work/tiny.gguf -p Once_upon_a_time -n 8 --no-warmup -no-cnv -t 1 -c 256 -fa on -ngl 99"; do
+        "llama-completion -m $work/tiny.gguf -p Once_upon_a_time -n 8 --no-warmup -no-cnv -t 1 -fa on -ngl 99"; do
         LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \
             ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
             GGML_BACKEND_PATH=$ours/adapters/ggml/libggml-ratplus.so RATPLUS_STATS=1 timeout 120 $command \

@@ -14,7 +14,7 @@ complain() {
 # Without git, or without its trust in this folder, what is there and was not built.
 files() {
     git ls-files -co --exclude-standard 2>/dev/null ||
-        find . -type f | sed 's:^\./::' | grep -v -e '^build' -e '^\.git/' -e '__pycache__'
+        find . -type f | sed 's:^\./::' | grep -v -e '^build' -e '^\.git/' -e '^\.cache/' -e '__pycache__'
 }
 texts=$(files |
     grep -v -e '^tests/golden/data/' -e '\.safetensors$' -e '\.png$' -e '^LICENSE$' |

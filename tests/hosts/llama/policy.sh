@@ -10,13 +10,8 @@ speak() {
     [ -z "$2" ] || printf '%s\n' "$2" >"$work/$name.json"
     policy=${2:+$work/$name.json}
     shift 2
-    for try in 1 2 3 4 5 6; do
-        RATPLUS_POLICY=$policy RATPLUS_STATS=json GGML_BACKEND_PATH=$plugin timeout 120 \
-            llama-completion -m "$work/tiny.gguf" -p "$prompt" --temp 0 --no-warmup -no-cnv \
-            -fa on -ngl 99 --ignore-eos "$@" </dev/null >"$work/$name.text" 2>"$work/$name.log" ||
-            { tail -n 3 "$work/$name.log"; return 1; }
-        whole "$work/$name.text" && break
-    done
+    stats=json RATPLUS_POLICY=$policy GGML_BACKEND_PATH=$plugin complete "$work/$name.text" \
+        "$work/$name.log" -m "$work/tiny.gguf" -p "$prompt" -ngl 99 --ignore-eos "$@" || return 1
     sed -n "/^ratplus:/s:$work/::p" "$work/$name.log"
 }
 
@@ -90,7 +85,7 @@ loaded() {
 }
 
 # A server with two slots while its policy changes.
-served() {
+policy_served() {
     python3 policy_server.py "$plugin" "$work/tiny.gguf" "$work"
 }
 

@@ -1,5 +1,7 @@
 #include "build.h"
 
+#include <string.h>
+
 void plan_external(struct plan *plan, struct plan_class *cls, struct blob *blob,
                    const struct external_source *source, const struct work_limits *limits)
 {
@@ -8,8 +10,13 @@ void plan_external(struct plan *plan, struct plan_class *cls, struct blob *blob,
     plan->pages.count = cls->views.count = source->batch;
     blob_add(blob, source->batch * sizeof(struct gpu_page), &plan->pages.offset);
     blob_add(blob, source->batch * sizeof(struct gpu_view), &cls->views.offset);
+    uint32_t slopes = 0;
+    void *factors =
+        source->slope_count ? blob_add(blob, source->slope_count * sizeof(float), &slopes) : NULL;
     if (blob->failed)
         return;
+    if (factors)
+        memcpy(factors, source->slopes, source->slope_count * sizeof(float));
     struct gpu_page *page = (void *)(blob->data + plan->pages.offset);
     struct gpu_view *view = (void *)(blob->data + cls->views.offset);
     for (uint32_t b = 0; b < source->batch; b++) {
@@ -27,6 +34,7 @@ void plan_external(struct plan *plan, struct plan_class *cls, struct blob *blob,
         view[b].k_head = source->k_head;
         view[b].v_slot = source->v_slot;
         view[b].v_head = source->v_head;
+        view[b].slopes = slopes;
         /* Keys may end before the last query's position, or after it. */
         if (!source->causal) {
             view[b].segments = 1;

@@ -120,6 +120,8 @@ struct gpu_view {
     uint32_t summary_head; /* bytes to the next head's */
     uint32_t entry_at;     /* bytes from a head's entries to those that score */
     uint32_t entry_tokens, entry_bytes;
+    uint32_t slopes; /* bytes from the plan to the factor on the mask of each query head,
+                        float32; 0: 1 */
     struct gpu_segment segment[PLAN_SEGMENTS];
 };
 

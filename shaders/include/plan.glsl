@@ -41,6 +41,7 @@ struct View {
     uint offsets;
     uint select, block, choose, by_group;
     uint summaries, summary_head, entry_at, entry_tokens, entry_bytes;
+    uint slopes;
 };
 
 const uint SELECT_EXTREMES = 1;

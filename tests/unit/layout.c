@@ -224,7 +224,8 @@ AT(ratp_attend_io, f, 32);
 AT(ratp_attend_io, o, 40);
 AT(ratp_attend_io, out, 48);
 AT(ratp_attend_io, lse, 56);
-SIZE(ratp_attend_io, 64);
+AT(ratp_attend_io, sinks, 64);
+SIZE(ratp_attend_io, 72);
 
 AT(ratp_external, struct_size, 0);
 AT(ratp_external, batch, 8);
@@ -246,7 +247,9 @@ AT(ratp_external, o, 88);
 AT(ratp_external, mask, 96);
 AT(ratp_external, out, 104);
 AT(ratp_external, lse, 112);
-SIZE(ratp_external, 120);
+AT(ratp_external, slopes, 120);
+AT(ratp_external, sinks, 128);
+SIZE(ratp_external, 136);
 
 AT(ratp_merge, struct_size, 0);
 AT(ratp_merge, parts, 8);
@@ -294,6 +297,7 @@ static void test_codes(void)
     CHECK_EQUAL(RATP_INTERNAL, 10);
     CHECK_EQUAL(RATP_BF16, 3);
     CHECK_EQUAL(RATP_Q8_0, 4);
+    CHECK_EQUAL(RATP_Q4_0, 5);
     CHECK_EQUAL(RATP_ROPE_INTERLEAVED, 2);
     CHECK_EQUAL(RATP_STREAMING, 2);
     CHECK_EQUAL(RATP_DEVICE_REFERENCE, 4);

@@ -170,10 +170,16 @@ enum {
     RATP_F32 = 1,
     RATP_F16 = 2,
     RATP_BF16 = 3,
-    /* Since ABI 1.1, and for a cache alone: blocks of 32 neighbouring channels, each
-     * an 8-bit number times the block's float16 scale, as GGUF's q8_0: 34 bytes a
-     * block. Head sizes that are no multiple of 32: RATP_UNSUPPORTED. */
-    RATP_Q8_0 = 4
+    /* Since ABI 1.1, for a cache and for K and V of attend_external, no other tensor:
+     * blocks of 32 neighbouring channels, each an 8-bit number times the block's float16
+     * scale, as GGUF's q8_0. There, and in host's tensors, a block is 34 bytes: the scale,
+     * then the numbers. Head sizes that are no multiple of 32: RATP_UNSUPPORTED. */
+    RATP_Q8_0 = 4,
+    /* Since ABI 1.1, for K and V of attend_external alone: GGUF's q4_0, blocks of 18 bytes
+     * for 32 channels: a float16 scale, then 16 bytes with two numbers each, that of channel
+     * i in the low half of byte i and that of channel i + 16 in its high half. A number is
+     * 8 less than its four bits say. */
+    RATP_Q4_0 = 5
 };
 
 typedef int32_t ratp_memory_kind;
@@ -195,7 +201,8 @@ struct ratp_buffer_params {
 
 /* An operand: a view of device or host memory as [batch][token][head][channel].
  * Channels are neighbours. Strides are in bytes; 0 means packed. With 16-bit
- * types, strides and the address must be multiples of 4, with float32 too. */
+ * types, strides and the address must be multiples of 4, with float32 too; with
+ * types in blocks multiples of 2. */
 struct ratp_tensor {
     size_t struct_size;
     ratp_buffer *buffer;   /* NULL: `host` is used */
@@ -203,7 +210,7 @@ struct ratp_tensor {
     uint64_t offset;       /* bytes from the start of the buffer, or of `host` */
     ratp_dtype dtype;      /* default float32 */
     uint64_t token_stride; /* 0: heads * channels * element size */
-    uint64_t head_stride;  /* 0: channels * element size */
+    uint64_t head_stride;  /* 0: channels * element size; in blocks: the bytes of these */
     uint64_t batch_stride; /* only attend_external; 0: tokens * token_stride */
 };
 
@@ -385,6 +392,8 @@ struct ratp_attend_io {
     const struct ratp_tensor *o;   /* output-gate logits; NULL: no output gate */
     const struct ratp_tensor *out; /* written */
     const struct ratp_tensor *lse; /* written: natural log of the sum of exp(logits); NULL: not wanted */
+    /* Since ABI 1.1. */
+    const struct ratp_tensor *sinks; /* see ratp_external; of this layer; NULL: none */
 };
 
 /* Attention over K and V that the host keeps in its own tensors, already
@@ -407,9 +416,11 @@ struct ratp_external {
     uint32_t first_position;
     /* NULL: dense; dense, dilated or streaming; since ABI 1.1 quest or moba, which need
      * `causal`, no `mask`, and all keys up to the last query's own: first_position +
-     * query_tokens <= key_tokens. Queries choose each for itself, be there one or many. */
+     * query_tokens <= key_tokens; and `k` of no quantised dtype. Queries choose each for
+     * itself, be there one or many. */
     const struct ratp_variant *variant;
-    const struct ratp_tensor *q, *k, *v; /* k and v: float32, float16 or bfloat16 */
+    const struct ratp_tensor *q, *k, *v; /* k and v, each: any dtype; q: float32, float16
+                                            or bfloat16, as `o` and `out` */
     const struct ratp_tensor *o;         /* NULL: no output gate */
     /* Added to the scaled logits: [batch][query token][key], float32 or
      * float16; -inf hides a key. Its head_stride is not 0 when each query head
@@ -417,8 +428,16 @@ struct ratp_external {
      * NULL: none. A query that sees no key gets 0. */
     const struct ratp_tensor *mask;
     const struct ratp_tensor *out;
-    const struct ratp_tensor *lse; /* NULL: not wanted; -inf for a query that sees no key */
-    /* Since ABI 1.1, for quest and moba; else NULL and 0. What is known of K's blocks, by
+    const struct ratp_tensor *lse; /* NULL: not wanted; -inf for a query that sees no key, and no sink */
+    /* Since ABI 1.1. */
+    /* A factor on the mask for each query head, as ALiBi has: [query_heads], finite, in host
+     * memory; copied. Only with a mask. NULL: 1. */
+    const float *slopes;
+    /* Sink logits: one more key for each query head, that every query sees and whose V is 0:
+     * exp(its logit) is in the softmax's sum, and in lse. It is neither scaled, nor capped,
+     * nor masked. [query_heads] float32, neighbours: strides are not used. NULL: none. */
+    const struct ratp_tensor *sinks;
+    /* For quest and moba; else NULL and 0. What is known of K's blocks, by
      * which queries choose among them: memory that the host keeps beside its K, as long as
      * external_summary_bytes says, in a buffer of the device from `summaries_offset` on, a
      * multiple of 16. The call reads the K of keys from `summarised` on, brings the memory

@@ -237,7 +237,7 @@ ratp_status api_step_begin(ratp_cache *cache, const struct ratp_step_params *par
     return api_return(cache, status, &err);
 }
 
-enum { IO_Q, IO_K, IO_V, IO_F, IO_O, IO_OUT, IO_LSE, IO_COUNT };
+enum { IO_Q, IO_K, IO_V, IO_F, IO_O, IO_SINKS, IO_OUT, IO_LSE, IO_COUNT };
 
 static ratp_status read_io(const ratp_step *step, const struct ratp_attend_io *io,
                            struct staged *items, struct error *err)
@@ -251,12 +251,13 @@ static ratp_status read_io(const ratp_step *step, const struct ratp_attend_io *i
         [IO_V] = {"io->v", 1, rows, s->kv_heads, dv},
         [IO_F] = {"io->f", 1, rows, s->kv_heads, d},
         [IO_O] = {"io->o", 1, rows, s->query_heads, dv},
+        [IO_SINKS] = {"io->sinks", 1, 1, 1, s->query_heads, .float32_only = true},
         [IO_OUT] = {"io->out", 1, rows, s->query_heads, dv, .written = true},
         [IO_LSE] = {"io->lse", 1, rows, s->query_heads, 1, .written = true, .float32_only = true},
     };
     const struct ratp_tensor *const tensors[IO_COUNT] = {
-        [IO_Q] = io->q, [IO_K] = io->k,     [IO_V] = io->v,     [IO_F] = io->f,
-        [IO_O] = io->o, [IO_OUT] = io->out, [IO_LSE] = io->lse,
+        [IO_Q] = io->q, [IO_K] = io->k, [IO_V] = io->v, [IO_F] = io->f, [IO_O] = io->o,
+        [IO_SINKS] = io->sinks, [IO_OUT] = io->out, [IO_LSE] = io->lse,
     };
     if (s->memory && !io->f)
         return fail(err, RATP_INVALID_ARGUMENT, "io->f is NULL, the geometry has memory");
@@ -265,7 +266,7 @@ static ratp_status read_io(const ratp_step *step, const struct ratp_attend_io *i
                     "io->f is given, the geometry has no memory: it must be NULL");
     ratp_status status = RATP_OK;
     for (int i = 0; i < IO_COUNT && !status; i++) {
-        bool optional = i == IO_F || i == IO_O || i == IO_LSE;
+        bool optional = i == IO_F || i == IO_O || i == IO_SINKS || i == IO_LSE;
         if (tensors[i] || !optional)
             status = operand_read(cache->device, tensors[i], &want[i], &items[i].view, err);
     }
@@ -286,7 +287,7 @@ static ratp_status attend(ratp_step *step, uint32_t layer, const struct ratp_att
     const struct step_io operands = {
         .q = items[IO_Q].operand, .k = items[IO_K].operand,     .v = items[IO_V].operand,
         .f = items[IO_F].operand, .o = items[IO_O].operand,     .out = items[IO_OUT].operand,
-        .lse = items[IO_LSE].operand, .wait = staging != NULL,
+        .lse = items[IO_LSE].operand, .sinks = items[IO_SINKS].operand.address, .wait = staging != NULL,
     };
     status = step_run(step, layer, &operands, err);
     if (!status && staging)

@@ -11,7 +11,7 @@
 
 enum { MAX_TOKENS = 1 << 24, MAX_BATCH = 65536, MAX_KV_HEADS = 1024, MAX_QUERY_HEADS = 16384 };
 
-enum { EXT_Q, EXT_K, EXT_V, EXT_O, EXT_MASK, EXT_OUT, EXT_LSE, EXT_COUNT };
+enum { EXT_Q, EXT_K, EXT_V, EXT_O, EXT_MASK, EXT_SINKS, EXT_OUT, EXT_LSE, EXT_COUNT };
 
 static ratp_status in_range(const char *what, uint32_t value, uint32_t least, uint32_t most,
                             uint32_t multiple, struct error *err)
@@ -72,28 +72,43 @@ static ratp_status check_sizes(struct ratp_external *p, struct error *err)
     return RATP_OK;
 }
 
+static ratp_status check_slopes(const struct ratp_external *p, struct error *err)
+{
+    if (!p->slopes)
+        return RATP_OK;
+    if (!p->mask)
+        return fail(err, RATP_INVALID_ARGUMENT,
+                    "params->slopes is given and params->mask is NULL: slopes are factors on a mask");
+    for (uint32_t i = 0; i < p->query_heads; i++)
+        if (!isfinite(p->slopes[i]))
+            return fail(err, RATP_INVALID_ARGUMENT,
+                        "params->slopes[%u] is %g, it must be finite", i, (double)p->slopes[i]);
+    return RATP_OK;
+}
+
 static ratp_status read_tensors(const ratp_device *device, const struct ratp_external *p,
                                 struct staged *items, struct error *err)
 {
     uint32_t n = p->batch, rows = p->query_tokens, keys = p->key_tokens;
     const struct operand_want want[EXT_COUNT] = {
         [EXT_Q] = {"params->q", n, rows, p->query_heads, p->head_size},
-        [EXT_K] = {"params->k", n, keys, p->kv_heads, p->head_size},
-        [EXT_V] = {"params->v", n, keys, p->kv_heads, p->value_size},
+        [EXT_K] = {"params->k", n, keys, p->kv_heads, p->head_size, .blocks_too = true},
+        [EXT_V] = {"params->v", n, keys, p->kv_heads, p->value_size, .blocks_too = true},
         [EXT_O] = {"params->o", n, rows, p->query_heads, p->value_size},
         [EXT_MASK] = {"params->mask", n, rows, p->query_heads, keys, .half_too = true,
                       .shared_heads = true},
+        [EXT_SINKS] = {"params->sinks", 1, 1, 1, p->query_heads, .float32_only = true},
         [EXT_OUT] = {"params->out", n, rows, p->query_heads, p->value_size, .written = true},
         [EXT_LSE] = {"params->lse", n, rows, p->query_heads, 1, .written = true,
                      .float32_only = true},
     };
     const struct ratp_tensor *const tensors[EXT_COUNT] = {
-        [EXT_Q] = p->q,       [EXT_K] = p->k,     [EXT_V] = p->v,     [EXT_O] = p->o,
-        [EXT_MASK] = p->mask, [EXT_OUT] = p->out, [EXT_LSE] = p->lse,
+        [EXT_Q] = p->q, [EXT_K] = p->k, [EXT_V] = p->v, [EXT_O] = p->o, [EXT_MASK] = p->mask,
+        [EXT_SINKS] = p->sinks, [EXT_OUT] = p->out, [EXT_LSE] = p->lse,
     };
     ratp_status status = RATP_OK;
     for (int i = 0; i < EXT_COUNT && !status; i++) {
-        bool optional = i == EXT_O || i == EXT_MASK || i == EXT_LSE;
+        bool optional = i == EXT_O || i == EXT_MASK || i == EXT_SINKS || i == EXT_LSE;
         if (tensors[i] || !optional)
             status = operand_read(device, tensors[i], &want[i], &items[i].view, err);
     }
@@ -208,6 +223,7 @@ static ratp_status record(struct backend *b, struct stream *s, const struct laye
         .k_stride = items[EXT_K].batch_stride, .v_stride = items[EXT_V].batch_stride,
         .k_slot = shape->k_slot, .k_head = shape->k_head,
         .v_slot = shape->v_slot, .v_head = shape->v_head,
+        .slopes = p->slopes, .slope_count = p->slopes ? p->query_heads : 0,
         .entries = *entries,
     };
     source.entries.address += (uint64_t)first * entries->sequence;
@@ -221,6 +237,7 @@ static ratp_status record(struct backend *b, struct stream *s, const struct laye
             .out = operand_of(&items[EXT_OUT], first), .lse = operand_of(&items[EXT_LSE], first),
             .mask = operand_of(&items[EXT_MASK], first),
             .mask_view_stride = count > 1 ? (uint32_t)items[EXT_MASK].batch_stride : 0,
+            .sinks = items[EXT_SINKS].operand.address,
         };
         status = select_blocks(b, s, &args, err);
         if (!status)
@@ -292,6 +309,8 @@ ratp_status api_attend_external(ratp_device *device, const struct ratp_external 
                              "params", &err);
     if (!status)
         status = check_sizes(&p, &err);
+    if (!status)
+        status = check_slopes(&p, &err);
     if (!status)
         status = external_variant(&p, &variant, &err);
     if (!status)

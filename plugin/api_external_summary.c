@@ -46,6 +46,11 @@ ratp_status external_entries_of(const struct ratp_external *p, const struct vari
     *bytes = 0;
     if (!chooses(variant))
         return RATP_OK;
+    if (!dtype_size(k_dtype))
+        return fail(err, RATP_UNSUPPORTED,
+                    "params->k is %s, params->variant is %s, which chooses among blocks of "
+                    "float32, float16 or bfloat16 keys",
+                    dtype_name(k_dtype), kind_name(variant));
     bool extremes = variant->kind == RATP_QUEST;
     uint64_t head = extremes ? 2 * dtype_row_bytes(k_dtype, p->head_size)
                              : p->head_size * sizeof(float);
@@ -141,6 +146,7 @@ ratp_status api_external_summary_bytes(ratp_device *device, const struct ratp_ex
     struct ratp_tensor k = {.dtype = RATP_F32};
     struct variant variant;
     struct external_entries entries;
+    uint64_t needed = 0;
     ratp_status status = object_check(device, OBJECT_DEVICE, "device", &err);
     if (!status)
         status = api_not_null(bytes, "bytes", &err);
@@ -156,12 +162,13 @@ ratp_status api_external_summary_bytes(ratp_device *device, const struct ratp_ex
                              &err);
     if (!status && k.dtype == RATP_DTYPE_DEFAULT)
         k.dtype = RATP_F32;
-    if (!status && !dtype_size(k.dtype))
+    if (!status && (k.dtype < RATP_F32 || k.dtype > RATP_Q4_0))
         status = fail(&err, RATP_INVALID_ARGUMENT,
-                      "params->k: dtype is %" PRId32 ", it must be 0 (default), 1 (float32), "
-                      "2 (float16) or 3 (bfloat16)",
-                      k.dtype);
+                      "params->k: dtype is %" PRId32 ", it must be 0 (default) to %d", k.dtype,
+                      RATP_Q4_0);
     if (!status)
-        status = external_entries_of(&p, &variant, k.dtype, &entries, bytes, &err);
+        status = external_entries_of(&p, &variant, k.dtype, &entries, &needed, &err);
+    if (!status)
+        *bytes = needed;
     return api_return(device, status, &err);
 }

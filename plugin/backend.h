@@ -68,6 +68,7 @@ struct attend_args {
     struct operand q, o, out, lse;
     struct operand mask; /* attend_external only: token_stride per query token */
     uint32_t mask_view_stride; /* bytes from one view's mask to the next */
+    uint64_t sinks; /* address of the query heads' sink logits, float32; 0: none */
 };
 
 /* The memory state after one token, from its K and V in the cache: a run of heads

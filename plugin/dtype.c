@@ -3,7 +3,13 @@
 #include <math.h>
 #include <string.h>
 
-enum { Q8_BLOCK = 32, Q8_MOST = 127 };
+enum {
+    Q8_MOST = 127,
+    SCALE_BYTES = 2, /* before the numbers of a host's block */
+    Q8_BLOCK_BYTES = SCALE_BYTES + BLOCK_CHANNELS,
+    Q4_BLOCK_BYTES = SCALE_BYTES + BLOCK_CHANNELS / 2,
+    Q4_ZERO = 8 /* the four bits of the number 0 */
+};
 
 size_t dtype_size(ratp_dtype dtype)
 {
@@ -20,13 +26,21 @@ size_t dtype_size(ratp_dtype dtype)
 
 static size_t q8_scales_bytes(size_t count)
 {
-    return (count / Q8_BLOCK * sizeof(uint16_t) + 3) / 4 * 4;
+    return (count / BLOCK_CHANNELS * sizeof(uint16_t) + 3) / 4 * 4;
 }
 
 size_t dtype_row_bytes(ratp_dtype dtype, size_t count)
 {
-    return dtype == RATP_Q8_0 ? (count + q8_scales_bytes(count) + 7) / 8 * 8
-                              : count * dtype_size(dtype);
+    switch (dtype) {
+    case RATP_Q8_0:
+        return (count + q8_scales_bytes(count) + 7) / 8 * 8;
+    case RATP_Q4_0:
+        return count / BLOCK_CHANNELS * Q4_BLOCK_BYTES;
+    case DTYPE_Q8_0_BLOCKS:
+        return count / BLOCK_CHANNELS * Q8_BLOCK_BYTES;
+    default:
+        return count * dtype_size(dtype);
+    }
 }
 
 const char *dtype_name(ratp_dtype dtype)
@@ -39,7 +53,10 @@ const char *dtype_name(ratp_dtype dtype)
     case RATP_BF16:
         return "bfloat16";
     case RATP_Q8_0:
+    case DTYPE_Q8_0_BLOCKS:
         return "q8_0";
+    case RATP_Q4_0:
+        return "q4_0";
     default:
         return "unknown";
     }
@@ -101,32 +118,61 @@ static inline uint16_t float_to_bfloat(float value)
 
 static void load_q8_row(const int8_t *from, size_t count, float *restrict to)
 {
-    for (size_t block = 0; block < count / Q8_BLOCK; block++) {
+    for (size_t block = 0; block < count / BLOCK_CHANNELS; block++) {
         uint16_t half;
         memcpy(&half, from + count + block * sizeof half, sizeof half);
         float scale = half_to_float(half);
-        for (size_t i = block * Q8_BLOCK; i < (block + 1) * Q8_BLOCK; i++)
+        for (size_t i = block * BLOCK_CHANNELS; i < (block + 1) * BLOCK_CHANNELS; i++)
             to[i] = scale * (float)from[i];
+    }
+}
+
+static float load_scale(const uint8_t *block)
+{
+    uint16_t half;
+    memcpy(&half, block, sizeof half);
+    return half_to_float(half);
+}
+
+static void load_q8_blocks(const uint8_t *from, size_t count, float *restrict to)
+{
+    for (; count; count -= BLOCK_CHANNELS, from += Q8_BLOCK_BYTES, to += BLOCK_CHANNELS) {
+        const int8_t *numbers = (const int8_t *)from + SCALE_BYTES;
+        float scale = load_scale(from);
+        for (size_t i = 0; i < BLOCK_CHANNELS; i++)
+            to[i] = scale * (float)numbers[i];
+    }
+}
+
+static void load_q4_blocks(const uint8_t *from, size_t count, float *restrict to)
+{
+    for (; count; count -= BLOCK_CHANNELS, from += Q4_BLOCK_BYTES, to += BLOCK_CHANNELS) {
+        const uint8_t *numbers = from + SCALE_BYTES;
+        float scale = load_scale(from);
+        for (size_t i = 0; i < BLOCK_CHANNELS / 2; i++) {
+            to[i] = scale * (float)((numbers[i] & 15) - Q4_ZERO);
+            to[i + BLOCK_CHANNELS / 2] = scale * (float)((numbers[i] >> 4) - Q4_ZERO);
+        }
     }
 }
 
 static void store_q8_row(int8_t *to, size_t count, const float *restrict from)
 {
     memset(to + count, 0, q8_scales_bytes(count));
-    for (size_t block = 0; block < count / Q8_BLOCK; block++) {
-        const float *x = from + block * Q8_BLOCK;
+    for (size_t block = 0; block < count / BLOCK_CHANNELS; block++) {
+        const float *x = from + block * BLOCK_CHANNELS;
         float most = 0;
-        for (size_t i = 0; i < Q8_BLOCK; i++)
+        for (size_t i = 0; i < BLOCK_CHANNELS; i++)
             most = fmaxf(most, fabsf(x[i]));
         uint16_t half = float_to_half(most / Q8_MOST);
         memcpy(to + count + block * sizeof half, &half, sizeof half);
         float scale = half_to_float(half);
         float inverse = scale > 0 ? 1 / scale : 0;
-        for (size_t i = 0; i < Q8_BLOCK; i++) {
+        for (size_t i = 0; i < BLOCK_CHANNELS; i++) {
             /* NaN fails both comparisons, and becomes the least number. */
             float q = rintf(x[i] * inverse);
             q = q > -Q8_MOST ? q : -Q8_MOST;
-            to[block * Q8_BLOCK + i] = (int8_t)(q < Q8_MOST ? q : Q8_MOST);
+            to[block * BLOCK_CHANNELS + i] = (int8_t)(q < Q8_MOST ? q : Q8_MOST);
         }
     }
 }
@@ -145,6 +191,12 @@ void dtype_load_row(const void *from, ratp_dtype dtype, size_t count, float *res
         break;
     case RATP_Q8_0:
         load_q8_row(from, count, to);
+        break;
+    case RATP_Q4_0:
+        load_q4_blocks(from, count, to);
+        break;
+    case DTYPE_Q8_0_BLOCKS:
+        load_q8_blocks(from, count, to);
         break;
     default:
         memcpy(to, from, count * sizeof *to);

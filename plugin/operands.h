@@ -12,6 +12,7 @@ struct operand_want {
     bool float32_only; /* log-sum-exp */
     bool half_too;     /* masks: float32 or float16, not bfloat16 */
     bool written;
+    bool blocks_too;   /* K and V of a host: q8_0 and q4_0 as well */
     bool shared_heads; /* masks: head_stride 0 means one for all heads, not packed */
 };
 
@@ -20,7 +21,7 @@ struct operand_view {
     struct operand_want want;
     unsigned char *host; /* its first element in host memory; NULL: in a buffer */
     uint64_t address;    /* in a buffer */
-    ratp_dtype dtype;
+    ratp_dtype dtype;    /* of q8_0: DTYPE_Q8_0_BLOCKS */
     uint64_t batch_stride, token_stride, head_stride; /* bytes */
     uint64_t row_bytes;                               /* of the channels of one head */
 };

@@ -1,15 +1,24 @@
 #include "staging.h"
 
+#include "dtype.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 enum { ALIGNMENT = 256, GRANULE = 1 << 16 };
 
-/* The layout of host memory's copy: packed, rows padded to whole words. */
+/* Bytes from row to row of host memory's copy: whole words, but for rows of blocks, which
+ * lie there as the host has them when it packs them. */
+static uint64_t row_of(const struct operand_view *v)
+{
+    return dtype_size(v->dtype) ? (v->row_bytes + 3) / 4 * 4 : v->row_bytes;
+}
+
+/* The layout of host memory's copy: packed. */
 static ratp_status layout(struct staged *item, uint64_t *size, struct error *err)
 {
     const struct operand_view *v = &item->view;
-    uint64_t row = (v->row_bytes + 3) / 4 * 4;
+    uint64_t row = row_of(v);
     uint64_t token = row * v->want.heads;
     if (token > UINT32_MAX)
         return fail(err, RATP_UNSUPPORTED,
@@ -26,7 +35,7 @@ static ratp_status layout(struct staged *item, uint64_t *size, struct error *err
 static void copy_rows(const struct staged *item, unsigned char *packed, bool to_host)
 {
     const struct operand_view *v = &item->view;
-    uint64_t row = (v->row_bytes + 3) / 4 * 4;
+    uint64_t row = row_of(v);
     bool whole = v->head_stride == row || v->want.heads == 1;
     uint64_t pieces = whole ? 1 : v->want.heads;
     uint64_t bytes = whole ? row * (v->want.heads - 1) + v->row_bytes : v->row_bytes;

@@ -15,7 +15,7 @@ layout(constant_id = 24) const uint V_BLOCKS = 1;
 layout(constant_id = 25) const uint KEYS = 4; // keys a team has in flight
 
 vec4 sum[HEADS * V_BLOCKS * 2];
-float maximum[HEADS], total[HEADS];
+float maximum[HEADS], total[HEADS], slope[HEADS];
 
 shared vec2 team_stats[TEAMS * HEADS];
 shared vec4 team_sum[TEAMS > 1 ? TEAMS * LANES * 2 : 1];
@@ -88,7 +88,7 @@ void attend_keys(Run run, uint first, View view, Segment segment, uint view_inde
             uint n = min(first + j, run.keys - 1);
             float x = team_add(score[j * HEADS + h], lane);
             x = logit(x, view_index, token, head0 + min(h, heads - 1),
-                      run.pos + n * segment.pos_step);
+                      run.pos + n * segment.pos_step, slope[h]);
             score[j * HEADS + h] = x;
             top = seen[j] ? max(top, x) : top;
         }
@@ -210,8 +210,11 @@ void main()
     [[unroll]] for (uint i = 0; i < HEADS * V_BLOCKS * 2; i++)
         sum[i] = vec4(0);
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
-        maximum[h] = NOTHING;
-        total[h] = 0;
+        uint head = head0 + min(h, heads - 1);
+        vec2 start = row_start(head, tile.split == 0 && team == 0);
+        maximum[h] = start.x;
+        total[h] = start.y;
+        slope[h] = mask_slope(view, head);
     }
 
     uint keys = 0;

@@ -92,8 +92,16 @@ void main()
 
     load_queries(w);
 
-    vec4 maximum = vec4(NOTHING); // of the 4 rows
-    vec4 total = vec4(0);         // of this lane's keys
+    vec4 maximum; // of the 4 rows
+    vec4 total;   // of this lane's keys
+    vec4 slope;
+    [[unroll]] for (uint r = 0; r < 4; r++) {
+        uint row = min(row0 + r, w.rows - 1);
+        vec2 start = start_of(w, row);
+        maximum[r] = start.x;
+        total[r] = lane == 0 ? start.y : 0;
+        slope[r] = slope_of(w, row);
+    }
     vec4 sum[V_CHUNKS * LANE_VECS][4];
     [[unroll]] for (uint v = 0; v < V_CHUNKS * LANE_VECS; v++) {
         [[unroll]] for (uint r = 0; r < 4; r++)
@@ -130,7 +138,7 @@ void main()
         [[unroll]] for (uint j = 0; j < LANE_KEYS; j++) {
             uvec3 seen = key_seen[lane + j * LANES];
             [[unroll]] for (uint r = 0; r < 4; r++) {
-                float x = row_logit(w, min(row0 + r, w.rows - 1), product[j][r], seen);
+                float x = row_logit(w, min(row0 + r, w.rows - 1), product[j][r], seen, slope[r]);
                 product[j][r] = x;
                 highest[r] = max(highest[r], x);
             }

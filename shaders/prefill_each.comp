@@ -37,8 +37,10 @@ void main()
     [[dont_unroll]] for (uint c = 0; c < VALUE_SIZE; c++)
         sum[c] = 0;
 
-    float maximum = NOTHING;
-    float total = 0;
+    vec2 start = start_of(w, row);
+    float maximum = start.x;
+    float total = start.y;
+    float slope = slope_of(w, row);
     [[dont_unroll]] for (uint n = w.begin_key; n < w.end_key; n += KEYS) {
         Key key[KEYS];
         float p[KEYS];
@@ -56,7 +58,7 @@ void main()
         float before = maximum;
         [[unroll]] for (uint j = 0; j < KEYS; j++) {
             uvec3 seen = uvec3(key[j].first, key[j].last, key[j].index);
-            p[j] = n + j < w.end_key ? row_logit(w, row, p[j], seen) : NOTHING;
+            p[j] = n + j < w.end_key ? row_logit(w, row, p[j], seen, slope) : NOTHING;
             maximum = max(maximum, p[j]);
         }
         float shrink = exp(before - maximum);

@@ -118,8 +118,9 @@ void main()
     float maximum[LANE_ROWS];
     float total[LANE_ROWS];
     [[dont_unroll]] for (uint r = 0; r < LANE_ROWS; r++) {
-        maximum[r] = NOTHING;
-        total[r] = 0;
+        vec2 start = start_of(w, min(row0 + r, w.rows - 1));
+        maximum[r] = start.x;
+        total[r] = start.y;
     }
 
     [[dont_unroll]] for (uint block0 = w.begin_key; block0 < w.end_key; block0 += KEYS) {
@@ -134,10 +135,10 @@ void main()
         float shrink[LANE_ROWS];
         [[dont_unroll]] for (uint r = 0; r < LANE_ROWS; r++) {
             uint row = min(row0 + r, w.rows - 1);
-            float highest = maximum[r];
+            float highest = maximum[r], slope = slope_of(w, row);
             float x[KEYS];
             [[unroll]] for (uint j = 0; j < KEYS; j++) {
-                x[j] = row_logit(w, row, weight[j * LANE_ROWS + r], seen[j]);
+                x[j] = row_logit(w, row, weight[j * LANE_ROWS + r], seen[j], slope);
                 highest = max(highest, x[j]);
             }
             shrink[r] = exp(maximum[r] - highest);

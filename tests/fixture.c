@@ -52,7 +52,8 @@ static ratp_status record(struct backend *b, struct stream *stream, const struct
                                    .out = operand_of(&s->out, base),
                                    .lse = operand_of(&s->lse, base),
                                    .mask = operand_of(&s->mask, base),
-                                   .mask_view_stride = s->mask_view_stride};
+                                   .mask_view_stride = s->mask_view_stride,
+                                   .sinks = s->sinks.offset ? base + s->sinks.offset : 0};
         status = b->ops->attend(b, stream, &args, err);
     }
     return status;

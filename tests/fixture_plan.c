@@ -232,10 +232,14 @@ bool scene_plan(struct scene *s, const struct work_limits *limits, uint64_t base
     struct plan_list offsets = {0};
     for (uint32_t l = 0; l <= s->layer; l++)
         *(uint32_t *)add(p, &offsets, sizeof(uint32_t)) = l * s->layer_bytes;
+    struct plan_list slopes = {0};
+    for (uint32_t h = 0; h < s->shape.query_heads && s->sloped; h++)
+        *(float *)add(p, &slopes, sizeof(float)) = s->slopes[h];
     for (uint32_t i = 0; i < s->count; i++) {
         struct gpu_view *view = add(p, &p->cls.views, sizeof *view);
         make_view(s, &s->sequence[i], base, view);
         view->offsets = offsets.offset;
+        view->slopes = slopes.offset;
     }
     for (uint32_t i = 0; i < s->count; i++) {
         const struct scene_sequence *q = &s->sequence[i];
@@ -350,7 +354,9 @@ static double *naive_mask(const struct scene *s, const struct scene_sequence *q)
         for (uint32_t h = 0; h < heads; h++) {
             scene_load(&s->mask, s->image, q->row0 + t, s->mask.heads == 1 ? 0 : h, row);
             for (uint32_t j = 0; j < keys; j++)
-                mask[((size_t)t * heads + h) * keys + j] = (double)row[j];
+                mask[((size_t)t * heads + h) * keys + j] =
+                    s->sloped && row[j] > -INFINITY ? (double)s->slopes[h] * (double)row[j]
+                                                    : (double)row[j];
         }
     return mask;
 }
@@ -434,6 +440,11 @@ bool scene_naive(const struct scene *s, uint8_t *image)
         .softcap = (double)s->shape.softcap,
         .rope = &rope,
     };
+    float sinks[SCENE_HEADS];
+    if (s->sinks.offset) {
+        scene_load(&s->sinks, s->image, 0, 0, sinks);
+        layer.sinks = sinks;
+    }
     memcpy(image, s->image, s->size);
     if (s->ops & FIXTURE_MERGE) {
         naive_merge(s, image);

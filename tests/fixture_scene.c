@@ -1,6 +1,7 @@
 #include "fixture_scene.h"
 
 #include "../plugin/dtype.h"
+#include "blocks.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -24,12 +25,31 @@ static ratp_dtype pick_dtype(struct random *r, ratp_dtype wanted)
     return (ratp_dtype)PICK(r, (uint32_t)wanted, RATP_F32, RATP_F16, RATP_BF16);
 }
 
-/* Of K or V in the cache: 8-bit blocks too, where whole ones make a row. */
-static ratp_dtype pick_cache_dtype(struct random *r, ratp_dtype wanted, uint32_t channels)
+static bool is_in_blocks(ratp_dtype dtype)
 {
-    ratp_dtype plain = pick_dtype(r, wanted == RATP_Q8_0 ? 0 : wanted);
-    bool blocks = wanted == RATP_Q8_0 || (!wanted && random_chance(r, 20));
-    return blocks && channels % 32 == 0 ? RATP_Q8_0 : plain;
+    return dtype == RATP_Q8_0 || dtype == DTYPE_Q8_0_BLOCKS || dtype == RATP_Q4_0;
+}
+
+/* Of K or V: in blocks too, a cache's or a host's, where whole ones make a row. */
+static ratp_dtype pick_cache_dtype(struct scene *s, uint32_t channels)
+{
+    struct random *r = &s->random;
+    ratp_dtype wanted = s->only.cache_dtype, block = wanted;
+    bool blocks = is_in_blocks(wanted);
+    ratp_dtype plain = pick_dtype(r, blocks ? 0 : wanted);
+    if (!wanted) {
+        blocks = random_chance(r, s->external ? 40 : 20);
+        block = !s->external ? RATP_Q8_0 : random_chance(r, 50) ? RATP_Q4_0 : DTYPE_Q8_0_BLOCKS;
+    }
+    return blocks && channels % BLOCK_CHANNELS == 0 ? block : plain;
+}
+
+static void store_row(void *to, ratp_dtype dtype, uint32_t channels, const float *from)
+{
+    if (dtype == DTYPE_Q8_0_BLOCKS || dtype == RATP_Q4_0)
+        blocks_store_row(to, dtype, channels, from);
+    else
+        dtype_store_row(to, dtype, channels, from);
 }
 
 /* Space in the arena. */
@@ -84,9 +104,10 @@ static void make_shape(struct scene *s)
                             : value_size;
     shape->scale = random_chance(r, 80) ? 1 / sqrtf((float)shape->head_size) : 0.125f;
     shape->softcap = random_chance(r, 25) && !only->plain ? 5 : 0;
-    shape->k_dtype = pick_cache_dtype(r, only->cache_dtype, s->external ? 1 : shape->head_size);
-    shape->v_dtype = pick_cache_dtype(r, only->cache_dtype, s->external ? 1 : shape->value_size);
-    if (random_chance(r, 80) && (shape->k_dtype != RATP_Q8_0 || shape->value_size % 32 == 0))
+    shape->k_dtype = pick_cache_dtype(s, shape->head_size);
+    shape->v_dtype = pick_cache_dtype(s, shape->value_size);
+    bool fits = !is_in_blocks(shape->k_dtype) || shape->value_size % BLOCK_CHANNELS == 0;
+    if (random_chance(r, s->external ? 50 : 80) && fits)
         shape->v_dtype = shape->k_dtype;
     shape->page_slots = PICK(r, only->page_slots, 8, 16, 24, 64, 128);
     s->layers = random_in(r, 1, 3);
@@ -245,10 +266,10 @@ static void put_slot(const struct scene *s, uint8_t *image, struct scene_run run
 {
     const struct layer_shape *shape = &s->shape;
     for (uint32_t h = 0; h < shape->kv_heads; h++) {
-        dtype_store_row(image + scene_slot(s, run, slot, h, false), shape->k_dtype,
-                        shape->head_size, k + h * shape->head_size);
-        dtype_store_row(image + scene_slot(s, run, slot, h, true), shape->v_dtype,
-                        shape->value_size, v + h * shape->value_size);
+        store_row(image + scene_slot(s, run, slot, h, false), shape->k_dtype, shape->head_size,
+                  k + h * shape->head_size);
+        store_row(image + scene_slot(s, run, slot, h, true), shape->v_dtype, shape->value_size,
+                  v + h * shape->value_size);
     }
 }
 
@@ -330,13 +351,24 @@ static void fill_mask(struct scene *s)
         }
 }
 
+/* One in ten has none: -inf. */
+static void fill_sinks(struct scene *s)
+{
+    float row[SCENE_HEADS];
+    if (!s->sinks.offset)
+        return;
+    for (uint32_t h = 0; h < s->sinks.channels; h++)
+        row[h] = random_chance(&s->random, 10) ? -INFINITY : 3 * random_normal(&s->random);
+    scene_store(&s->sinks, s->image, 0, 0, row);
+}
+
 /* Random numbers that a row of the cache can hold. */
 static void fill_row(struct random *r, ratp_dtype dtype, uint32_t channels, float *row)
 {
     float stored[ROW];
     for (uint32_t c = 0; c < channels; c++)
         row[c] = random_normal(r);
-    dtype_store_row(stored, dtype, channels, row);
+    store_row(stored, dtype, channels, row);
     dtype_load_row(stored, dtype, channels, row);
 }
 
@@ -390,6 +422,8 @@ static void make_operands(struct scene *s)
         s->o = operand_make(s, s->rows, hq, dv, io_dtype(s, common));
     if (!s->only.plain && random_chance(r, 60))
         s->lse = operand_make(s, s->rows, hq, 1, RATP_F32);
+    if (!s->only.plain && random_chance(r, 35))
+        s->sinks = operand_make(s, 1, 1, hq, RATP_F32);
 }
 
 static void make_batch(struct scene *s)
@@ -450,6 +484,9 @@ static void make_external(struct scene *s)
         uint32_t keys = (first + rows + 1) / 2 * 2;
         s->mask = operand_make(s, s->rows, heads, keys, dtype);
         s->mask_view_stride = s->mask.token_stride * rows;
+        s->sloped = random_chance(r, 40);
+        for (uint32_t h = 0; h < shape->query_heads; h++)
+            s->slopes[h] = random_normal(r);
     }
 }
 
@@ -519,6 +556,7 @@ bool scene_make(struct scene *s, uint64_t seed, const struct fixture_options *on
     fill_operand(s, &s->o, 1);
     poison(s);
     fill_mask(s);
+    fill_sinks(s);
     fill_parts(s);
     return fill_cache(s);
 }
@@ -541,12 +579,13 @@ void scene_describe(const struct scene *s, char *text, size_t size)
     const struct layer_shape *h = &s->shape;
     int n = snprintf(text, size,
                      "ops %u, heads %u/%u, size %u/%u, cache %s/%s, q %s out %s, %s %u, page %u, "
-                     "layer %u of %u%s%s%s%s%s%s:",
+                     "layer %u of %u%s%s%s%s%s%s%s%s:",
                      s->ops, h->query_heads, h->kv_heads, h->head_size, h->value_size,
                      dtype_name(h->k_dtype), dtype_name(h->v_dtype), dtype_name(s->q.dtype),
                      dtype_name(s->out.dtype), styles[h->rope_style], h->rope_size, h->page_slots,
                      s->layer, s->layers, h->memory ? ", memory" : "", h->softcap > 0 ? ", cap" : "",
                      s->o.offset ? ", gate" : "", s->mask.offset ? ", mask" : "",
+                     s->sloped ? ", slopes" : "", s->sinks.offset ? ", sinks" : "",
                      s->causal ? "" : ", all keys", s->poisoned < s->count ? ", NaN" : "");
     for (uint32_t i = 0; i < s->count && n > 0 && (size_t)n < size; i++) {
         const struct scene_sequence *q = &s->sequence[i];

@@ -5,7 +5,7 @@
 #include "fixture.h"
 #include "random.h"
 
-enum { SCENE_SEQUENCES = 8, SCENE_PARTS = 5 };
+enum { SCENE_SEQUENCES = 8, SCENE_PARTS = 5, SCENE_HEADS = 64 };
 
 /* Pages in a row of the plan's list. */
 struct scene_run {
@@ -49,6 +49,9 @@ struct scene {
     uint32_t pages;
     struct scene_operand q, k, v, f, o, out, lse, mask;
     uint32_t mask_view_stride;
+    struct scene_operand sinks; /* one row, of all query heads */
+    bool sloped;
+    float slopes[SCENE_HEADS]; /* of the mask */
     uint32_t parts;
     struct scene_operand part_out[SCENE_PARTS], part_lse[SCENE_PARTS];
     uint64_t state_size;      /* of one sequence, all layers */

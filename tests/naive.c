@@ -104,7 +104,8 @@ static void attend_row(const struct naive_layer *layer, const struct naive_span 
 {
     uint32_t d = layer->head_size, dv = value_size_of(layer), heads = layer->kv_heads;
     uint32_t kv_head = head / (layer->query_heads / heads);
-    double maximum = -INFINITY, total = 0;
+    double sink = layer->sinks ? (double)layer->sinks[head] : -INFINITY;
+    double maximum = sink, total = sink > -INFINITY ? 1 : 0;
     size_t first_pair = ((size_t)query * layer->query_heads + head) * span->keys;
     const double *mask = span->mask ? span->mask + first_pair : NULL;
     const unsigned char *set = span->set ? span->set + first_pair : NULL;
@@ -130,7 +131,7 @@ static void attend_row(const struct naive_layer *layer, const struct naive_span 
     }
     for (uint32_t c = 0; c < dv && *attended; c++)
         out[c] /= total;
-    *lse = *attended ? maximum + log(total) : -INFINITY;
+    *lse = total > 0 ? maximum + log(total) : -INFINITY;
 }
 
 void naive_attend(const struct naive_layer *layer, const struct naive_span *span,

@@ -14,6 +14,7 @@ struct naive_layer {
     double scale;                   /* 0: head_size^-1/2 */
     double softcap;                 /* 0: off */
     const struct ratp_rope *rope;   /* NULL: no rotation */
+    const float *sinks;             /* [query_heads] logits of keys without a value, or NULL */
 };
 
 /* Whether a query at position t attends the key at position j. NULL: dense. */
@@ -47,7 +48,7 @@ double naive_logit(const struct naive_layer *layer, const double *q, const doubl
 /* q, o, out: [query][query_heads][channels], q un-rotated; keys: rotated
  * [key][kv_heads][channels]. Key/value head h uses variants[h % variant_count],
  * none of which chooses by the query. `o`, `lse`, `attended` may be NULL. A query
- * that sees no key gets 0, and -inf as its log-sum-exp. */
+ * that sees no key gets 0, and as its log-sum-exp its sink's logit, or -inf. */
 void naive_attend(const struct naive_layer *layer, const struct naive_span *span,
                   const struct ratp_variant *variants, uint32_t variant_count, const float *q,
                   const double *k, const double *v, const float *o, double *out, double *lse,

@@ -2,8 +2,8 @@
  *
  * ggml's shapes, fastest dimension first: q [head size, queries, query heads,
  * sequences], k and v [head or value size, keys, key/value heads, sequences],
- * mask [keys, queries, 1 or query heads, 1 or sequences], out [value size, query
- * heads, queries, sequences]. The mask says what is causal. */
+ * mask [keys, queries, 1 or query heads, 1 or sequences], sinks [query heads], out
+ * [value size, query heads, queries, sequences]. The mask says what is causal. */
 #include "attention.h"
 
 #include "order.h"
@@ -29,19 +29,24 @@ static ratp_dtype dtype_of(enum ggml_type type)
     return type == GGML_TYPE_F32    ? RATP_F32
            : type == GGML_TYPE_F16  ? RATP_F16
            : type == GGML_TYPE_BF16 ? RATP_BF16
+           : type == GGML_TYPE_Q8_0 ? RATP_Q8_0
+           : type == GGML_TYPE_Q4_0 ? RATP_Q4_0
                                     : RATP_DTYPE_DEFAULT;
 }
 
-/* Channels are neighbours, strides are whole words below 4 GiB, and rows do not overlap. */
+/* Channels are neighbours, strides are whole words below 4 GiB (of blocks: half words), and
+ * rows do not overlap. */
 static bool is_addressable(const struct ggml_tensor *t)
 {
+    size_t multiple = ggml_is_quantized(t->type) ? 2 : 4;
     if (dtype_of(t->type) == RATP_DTYPE_DEFAULT || t->nb[0] != ggml_type_size(t->type))
         return false;
     for (int i = 1; i < GGML_MAX_DIMS; i++)
-        if (t->ne[i] > 1 && (t->nb[i] % 4 != 0 || t->nb[i] < (size_t)t->ne[0] * t->nb[0] ||
-                             t->nb[i] > UINT32_MAX))
+        if (t->ne[i] > 1 &&
+            (t->nb[i] % multiple != 0 || t->nb[i] < ggml_row_size(t->type, t->ne[0]) ||
+             t->nb[i] > UINT32_MAX))
             return false;
-    return t->view_offs % 4 == 0;
+    return t->view_offs % multiple == 0;
 }
 
 static bool size_is_known(int64_t size)
@@ -56,15 +61,36 @@ static bool mask_is_supported(const struct ggml_tensor *mask, const struct ggml_
            (mask->ne[3] == 1 || mask->ne[3] == q->ne[3]);
 }
 
-/* What the library has no way to say is refused: ALiBi slopes, sink logits,
- * quantised K and V, head sizes beyond 256. A scale of 0 would be its default. */
+/* ALiBi's factor on the mask: a geometric series over the heads of the largest power of two,
+ * then the odd terms of the one with twice as many. */
+static void alibi_slopes(float max_bias, uint32_t heads, float *slopes)
+{
+    uint32_t half = 1;
+    while (half * 2 <= heads)
+        half *= 2;
+    float first = powf(2, -max_bias / (float)half), second = powf(2, -max_bias / 2 / (float)half);
+    for (uint32_t h = 0; h < heads; h++)
+        slopes[h] = h < half ? powf(first, (float)(h + 1))
+                             : powf(second, (float)(2 * (h - half) + 1));
+}
+
+static bool sinks_are_supported(const struct ggml_tensor *sinks, const struct ggml_tensor *q)
+{
+    return sinks->type == GGML_TYPE_F32 && sinks->nb[0] == sizeof(float) &&
+           sinks->ne[0] == q->ne[2] && sinks->view_offs % sizeof(float) == 0;
+}
+
+/* What the library has no way to say is refused: other types, head sizes beyond 256. A scale
+ * of 0 would be its default. */
 bool attention_is_supported(const struct ggml_tensor *op)
 {
     const struct ggml_tensor *q = op->src[0], *k = op->src[1], *v = op->src[2];
     const struct ggml_tensor *mask = op->src[MASK];
     struct numbers n = numbers_of(op);
-    if (op->src[SINKS] || n.max_bias != 0 || n.scale == 0 || !isfinite(n.scale) ||
+    if (!isfinite(n.max_bias) || n.max_bias < 0 || n.scale == 0 || !isfinite(n.scale) ||
         !isfinite(n.softcap) || n.softcap < 0)
+        return false;
+    if (q->ne[2] > MAX_HEADS || (op->src[SINKS] && !sinks_are_supported(op->src[SINKS], q)))
         return false;
     if (op->type != GGML_TYPE_F32 || q->type != GGML_TYPE_F32 || !is_addressable(q) ||
         !is_addressable(k) || !is_addressable(v) || !is_addressable(op))
@@ -116,7 +142,8 @@ static ratp_status attend(struct adapter_device *device, const struct ggml_tenso
     const struct ratp_tensor tv = operand(v, 1, 2, part->sequence, head);
     const struct ratp_tensor out = operand(op, 2, 1, part->sequence, head * group);
     const uint32_t halves = by.o ? 2 : 1;
-    struct ratp_tensor tm = {0}, to = {0};
+    struct ratp_tensor tm = {0}, to = {0}, ts = {0};
+    float slopes[MAX_HEADS];
     if (by.o) {
         to = *by.o;
         to.offset += part->sequence * to.batch_stride + head * group * to.head_stride;
@@ -125,6 +152,14 @@ static ratp_status attend(struct adapter_device *device, const struct ggml_tenso
     if (mask)
         tm = operand(mask, 1, 2, mask->ne[3] == 1 ? 0 : part->sequence,
                      mask->ne[2] == 1 ? 0 : head * group);
+    if (mask && n.max_bias > 0) {
+        alibi_slopes(n.max_bias, (uint32_t)q->ne[2], slopes);
+        by.slopes = slopes + head * group;
+    }
+    if (op->src[SINKS]) {
+        ts = operand(op->src[SINKS], 1, 0, 0, head * group);
+        by.sinks = &ts;
+    }
     by.struct_size = sizeof by;
     by.batch = part->sequences;
     by.query_tokens = (uint32_t)q->ne[1];

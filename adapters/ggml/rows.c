@@ -12,12 +12,17 @@ static bool repeats(const struct ggml_tensor *index, const struct ggml_tensor *r
            rows->ne[3] % index->ne[2] == 0;
 }
 
+static bool is_written(enum ggml_type type)
+{
+    return type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16 ||
+           type == GGML_TYPE_Q8_0 || type == GGML_TYPE_Q4_0;
+}
+
 bool rows_are_supported(const struct ggml_tensor *op)
 {
     const struct ggml_tensor *rows = op->src[0], *index = op->src[1];
-    if (op->type != GGML_TYPE_F32 && op->type != GGML_TYPE_F16 && op->type != GGML_TYPE_BF16)
-        return false;
-    return rows && index && rows->type == GGML_TYPE_F32 && rows->nb[0] == sizeof(float) &&
+    return is_written(op->type) && rows && index && rows->type == GGML_TYPE_F32 &&
+           rows->nb[0] == sizeof(float) &&
            (index->type == GGML_TYPE_I64 || index->type == GGML_TYPE_I32) &&
            op->nb[0] == ggml_type_size(op->type) && rows->ne[0] == op->ne[0] &&
            repeats(index, rows);
@@ -41,8 +46,10 @@ static void write_row(void *to, enum ggml_type type, const void *from, int64_t c
         memcpy(to, from, (size_t)channels * sizeof(float));
     else if (type == GGML_TYPE_F16)
         ggml_fp32_to_fp16_row(from, to, channels);
-    else
+    else if (type == GGML_TYPE_BF16)
         ggml_fp32_to_bf16_row(from, to, channels);
+    else
+        ggml_quantize_chunk(type, from, to, 0, 1, channels, NULL);
 }
 
 unsigned char *rows_place(const struct ggml_tensor *op, size_t i, size_t i2, size_t i3)

@@ -62,6 +62,11 @@ static ratp_status cache_dtype(const char *name, ratp_dtype dtype, const char *s
                                uint32_t size, ratp_dtype *out, struct error *err)
 {
     *out = dtype == RATP_DTYPE_DEFAULT ? RATP_F16 : dtype;
+    if (*out == RATP_Q4_0)
+        return fail(err, RATP_INVALID_ARGUMENT,
+                    "%s is q4_0, which is for attend_external; a cache's may be float32, float16, "
+                    "bfloat16 or q8_0",
+                    name);
     if (*out < RATP_F32 || *out > RATP_Q8_0)
         return fail(err, RATP_INVALID_ARGUMENT,
                     "%s is %d, known are %d (float32), %d (float16), %d (bfloat16) and %d (q8_0)",

@@ -343,6 +343,7 @@ struct gpu_page page_at(const ratp_cache *cache, uint64_t address);
 
 struct step_io {
     struct operand q, k, v, f, o, out, lse;
+    uint64_t sinks; /* address; 0: none */
     bool wait; /* return when `out` is written */
 };
 

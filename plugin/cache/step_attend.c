@@ -104,6 +104,7 @@ static ratp_status run_heads(ratp_step *step, uint32_t slab, uint32_t heads,
         .plan = &step->plan, .cls = cls, .shape = &shape, .slab = slab,
         .q = heads_from(io->q, head, group), .o = heads_from(io->o, head, group),
         .out = heads_from(io->out, head, group), .lse = heads_from(io->lse, head, group),
+        .sinks = io->sinks ? io->sinks + (uint64_t)head * group * sizeof(float) : 0,
     };
     ratp_status status = RATP_OK;
     if (cls->moves.count)

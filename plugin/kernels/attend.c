@@ -37,6 +37,7 @@ void attend_kernel_init(struct attend_kernel *k, const struct attend_args *args,
         k->constants[i] = constants[i];
     for (uint32_t i = 0; i < own_count; i++)
         k->constants[ATTEND_CONSTANTS + i] = own[i];
+    bool rotated = shape->rope_style != RATP_ROPE_NONE; /* see sinks_address in attend.glsl */
     k->push = (struct attend_push){
         .plan = plan->params->address,
         .pages = plan->pages.offset,
@@ -56,11 +57,11 @@ void attend_kernel_init(struct attend_kernel *k, const struct attend_args *args,
         .out_head = args->out.head_stride,
         .lse_head = args->lse.head_stride,
         .slab = args->slab,
-        .mask_view = args->mask_view_stride,
-        .rope_table = shape->rope_table,
+        .mask_view = rotated ? (uint32_t)args->sinks : args->mask_view_stride,
+        .rope_table = rotated ? shape->rope_table : args->sinks,
         .mask = args->mask.address,
         .mask_token = args->mask.token_stride,
-        .mask_head = args->mask.head_stride,
+        .mask_head = rotated ? (uint32_t)(args->sinks >> 32) : args->mask.head_stride,
     };
     k->items = (struct items_kernel){
         .shader = shader,

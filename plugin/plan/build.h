@@ -70,6 +70,8 @@ struct external_source {
     uint64_t k, v; /* addresses of sequence 0 */
     uint64_t k_stride, v_stride; /* bytes to the next sequence */
     uint32_t k_slot, k_head, v_slot, v_head; /* bytes to the next key, and head */
+    const float *slopes; /* of the query heads, of which there are `slope_count`; or none */
+    uint32_t slope_count;
     struct external_entries entries;
 };
 /* The class's waves are the caller's to free. */

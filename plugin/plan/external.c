@@ -1,5 +1,7 @@
 #include "build.h"
 
+#include <string.h>
+
 /* Tokens that one gpu_summary tells of, at most: 64 workgroups share them, and
  * lavapipe's loops end after 65535 passes. */
 enum { SUMMARY_TOKENS = 1 << 20 };
@@ -93,7 +95,7 @@ void plan_external(struct plan *plan, struct plan_class *cls, struct blob *blob,
                    const struct external_source *source, const struct work_limits *limits)
 {
     const struct external_entries *entries = &source->entries;
-    uint32_t batch = source->batch, zero = 0;
+    uint32_t batch = source->batch, zero = 0, slopes = 0;
     *plan = (struct plan){.rows = batch * source->rows, .views = batch};
     *cls = (struct plan_class){.views.count = batch};
     plan->pages.count = entries->select ? 2 * batch : batch;
@@ -103,14 +105,19 @@ void plan_external(struct plan *plan, struct plan_class *cls, struct blob *blob,
         blob_add(blob, sizeof(uint32_t), &zero); /* where heads begin: nowhere else */
         add_summaries(cls, blob, source);
     }
+    void *factors =
+        source->slope_count ? blob_add(blob, source->slope_count * sizeof(float), &slopes) : NULL;
     if (blob->failed)
         return;
+    if (factors)
+        memcpy(factors, source->slopes, source->slope_count * sizeof(float));
     struct gpu_page *page = (void *)(blob->data + plan->pages.offset);
     struct gpu_view *view = (void *)(blob->data + cls->views.offset);
     for (uint32_t b = 0; b < batch; b++) {
         page[b] = (struct gpu_page){split_address(source->k + b * source->k_stride),
                                     split_address(source->v + b * source->v_stride)};
         add_view(source, b, &view[b]);
+        view[b].slopes = slopes;
         if (!entries->select)
             continue;
         page[batch + b].k = split_address(entries->address + (uint64_t)b * entries->sequence);

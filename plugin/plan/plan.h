@@ -122,6 +122,8 @@ struct gpu_view {
     uint32_t entry_tokens, entry_bytes; /* the bytes: from an entry to the next */
     uint32_t entry_page0, entry_pages;  /* pages with entries, as many in each as entry_tokens
                                            in page_slots; a cache's are the line's */
+    uint32_t slopes; /* bytes from the plan to the factor on the mask of each query head,
+                        float32; 0: 1 */
     struct gpu_segment segment[PLAN_SEGMENTS];
 };
 

@@ -34,6 +34,13 @@ static void *operand_at(const struct operand *o, uint32_t row, uint32_t head)
     return at(o->address + (uint64_t)row * o->token_stride + (uint64_t)head * o->head_stride);
 }
 
+/* The logit of row i's sink; -inf: none. */
+static float sink_of(const struct batch *batch, uint32_t i)
+{
+    const float *sinks = at(batch->args->sinks);
+    return sinks ? sinks[head_of(batch, i)] : -INFINITY;
+}
+
 static void load_queries(struct stream *s, const struct batch *batch)
 {
     const struct layer_shape *shape = batch->args->shape;
@@ -55,8 +62,9 @@ static void load_queries(struct stream *s, const struct batch *batch)
         for (uint32_t c = 0; c < shape->head_size; c++)
             s->query[i][c] *= (double)shape->scale;
         memset(s->sum[i], 0, shape->value_size * sizeof **s->sum);
-        s->maximum[i] = -INFINITY;
-        s->total[i] = 0;
+        float sink = sink_of(batch, i);
+        s->maximum[i] = (double)sink;
+        s->total[i] = sink > -INFINITY ? 1 : 0;
     }
 }
 
@@ -84,6 +92,13 @@ static void load_keys(struct stream *s, const struct batch *batch,
     }
 }
 
+/* The factor on row i's mask. */
+static float slope_of(const struct batch *batch, uint32_t i)
+{
+    const float *slopes = at(batch->args->plan->params->address + batch->view->slopes);
+    return batch->view->slopes ? slopes[head_of(batch, i)] : 1;
+}
+
 static float mask_at(const struct batch *batch, uint32_t i, uint32_t position)
 {
     const struct operand *mask = &batch->args->mask;
@@ -99,6 +114,7 @@ static void score_row(struct stream *restrict s, const struct batch *batch,
     const struct layer_shape *shape = batch->args->shape;
     uint32_t t = batch->view->pos0 + token_of(batch, i);
     double softcap = (double)shape->softcap;
+    double slope = (double)slope_of(batch, i);
 
     for (uint32_t key = 0; key < count; key++) {
         if (!segment_attends(batch->view, segment, t, s->position[key])) {
@@ -108,8 +124,10 @@ static void score_row(struct stream *restrict s, const struct batch *batch,
         s->score[key] = dot(s->query[i], s->key[key], shape->head_size);
         if (softcap > 0)
             s->score[key] = softcap * tanh(s->score[key] / softcap);
-        if (batch->args->mask.address)
-            s->score[key] += (double)mask_at(batch, i, s->position[key]);
+        if (batch->args->mask.address) {
+            double hide = (double)mask_at(batch, i, s->position[key]);
+            s->score[key] = hide == -INFINITY ? hide : s->score[key] + slope * hide;
+        }
     }
 }
 

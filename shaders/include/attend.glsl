@@ -42,8 +42,8 @@ layout(push_constant, std430) uniform Push {
     uint q_token, o_token, out_token, lse_token; // strides
     uint q_head, o_head, out_head, lse_head;
     uint slab; // the first head's number in the tables of offsets
-    uint mask_view; // stride from view to view
-    uvec2 rope_table;
+    uint mask_view; // stride from view to view; or see sinks_address
+    uvec2 rope_table; // or see sinks_address
     uvec2 mask; // or, in a cache, which has none, the lists of chosen blocks
     uint mask_token, mask_head; // strides; or of the lists, in blocks, and of a row of scores
 } push;
@@ -98,9 +98,35 @@ void key_rows(View view, uint offset, Segment segment, uint key, uint kv_head, o
     v = plus(plus(plus(to_uvec2(base.v), layer), slot, strides.y), kv_head, heads.y);
 }
 
+// Where the sink logits of the query heads are, float32; 0: there are none. What has
+// rotated queries has no mask.
+uvec2 sinks_address()
+{
+    return ROPE_STYLE == 0 ? push.rope_table : uvec2(push.mask_view, push.mask_head);
+}
+
+// What a row begins with: its maximum, and its sum of exponentials. Of the parts that a
+// row's keys are in, the first alone counts the sink logit.
+vec2 row_start(uint query_head, bool first)
+{
+    uvec2 sinks = sinks_address();
+    float sink = NOTHING;
+    if (first && present(sinks))
+        sink = Floats(plus(sinks, query_head * 4)).at[0];
+    return sink > NOTHING ? vec2(sink, 1) : vec2(NOTHING, 0);
+}
+
+// The factor on a query head's mask.
+float mask_slope(View view, uint query_head)
+{
+    if (MASK_TYPE == 0 || view.slopes == 0)
+        return 1;
+    return Floats(plus(push.plan, view.slopes + query_head * 4)).at[0];
+}
+
 // From the scaled product q . k to a logit. `token` counts within the view and
 // `index` is the key's number in its sequence, which is its position.
-float logit(float product, uint view, uint token, uint query_head, uint index)
+float logit(float product, uint view, uint token, uint query_head, uint index, float slope)
 {
     float x = product;
     if (SOFTCAP != 0)
@@ -109,7 +135,7 @@ float logit(float product, uint view, uint token, uint query_head, uint index)
         uvec2 row = plus(plus(push.mask, view, push.mask_view), token, push.mask_token);
         float hide = load1(plus(row, query_head, push.mask_head), MASK_TYPE, index);
         // A key that the mask hides may hold anything, NaN too.
-        x = floatBitsToUint(hide) == 0xff800000u ? hide : x + hide;
+        x = floatBitsToUint(hide) == 0xff800000u ? hide : x + slope * hide;
     }
     return x;
 }

@@ -16,6 +16,9 @@ const uint F32 = 1;
 const uint F16 = 2;
 const uint BF16 = 3;
 const uint Q8_0 = 4; // only in a cache
+// Only K and V of a host, in GGUF's blocks of 32 channels.
+const uint Q4_0 = 5;
+const uint Q8_0_BLOCKS = 6; // DTYPE_Q8_0_BLOCKS
 
 layout(buffer_reference, std430, buffer_reference_align = 4) buffer Words { uint at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) buffer Floats { float at[]; };
@@ -160,9 +163,78 @@ uint extremes_type(uint type)
     return type == Q8_0 ? F16 : type;
 }
 
-// Channels c and c + 1 of a row of the cache.
+bool in_blocks(uint type)
+{
+    return type == Q4_0 || type == Q8_0_BLOCKS;
+}
+
+// 32 bits at an address that is a multiple of 2. No word without any of them is read.
+uint load_word(uvec2 address)
+{
+    Words from = Words(uvec2(address.x & ~3u, address.y));
+    uint odd = (address.x >> 1) & 1;
+    uint low = from.at[0], high = from.at[odd];
+    return odd == 0 ? low : (low >> 16) | (high << 16);
+}
+
+// The block that has channel c: its scale, then its numbers.
+uvec2 block_of(uvec2 row, uint type, uint c)
+{
+    return plus(row, (c >> 5) * (type == Q4_0 ? 18 : 34));
+}
+
+float block_scale(uvec2 block)
+{
+    uint word = Words(uvec2(block.x & ~3u, block.y)).at[0];
+    return unpack_f16(word >> ((block.x & 2) * 8)).x;
+}
+
+// Four numbers of a block from channel c of it on; of the word that begins with theirs.
+vec4 unpack_block(uint word, uint type, uint c)
+{
+    if (type == Q8_0_BLOCKS)
+        return unpack_q8(word);
+    uint x = word >> ((c & 16) >> 2); // those of the second half are in the high half bytes
+    return vec4(uvec4(x, x >> 8, x >> 16, x >> 24) & 15) - 8;
+}
+
+// Where they begin.
+uvec2 block_numbers(uvec2 block, uint type, uint c)
+{
+    return plus(block, 2 + (c & (type == Q4_0 ? 15 : 31)));
+}
+
+// Channels c and c + 1 of a row of blocks, in the upper half of a word or in the lower.
+vec2 load_blocks2(uvec2 row, uint type, uint c)
+{
+    uvec2 block = block_of(row, type, c);
+    uvec2 at = block_numbers(block, type, c);
+    uint word = Words(uvec2(at.x & ~3u, at.y)).at[0] >> ((at.x & 2) * 8);
+    return block_scale(block) * unpack_block(word, type, c).xy;
+}
+
+// Channels c ... c + 3, c a multiple of 4.
+vec4 load_blocks4(uvec2 row, uint type, uint c)
+{
+    uvec2 block = block_of(row, type, c);
+    return block_scale(block) * unpack_block(load_word(block_numbers(block, type, c)), type, c);
+}
+
+// Channels c ... c + 7, c a multiple of 8.
+void load_blocks8(uvec2 row, uint type, uint c, out vec4 a, out vec4 b)
+{
+    uvec2 block = block_of(row, type, c);
+    uvec2 at = block_numbers(block, type, c);
+    float scale = block_scale(block);
+    a = scale * unpack_block(load_word(at), type, c);
+    b = scale * unpack_block(load_word(plus(at, 4)), type, c);
+}
+
+// Channels c and c + 1 of a row of the cache, or of a host's K or V.
 vec2 load_row2(uvec2 row, uint type, uint size, uint c)
 {
+    if (in_blocks(type))
+        return load_blocks2(row, type, c);
     if (type != Q8_0)
         return load2(row, type, c);
     vec4 x = unpack_q8(Words(plus(row, c & ~3u)).at[0]);
@@ -172,6 +244,8 @@ vec2 load_row2(uvec2 row, uint type, uint size, uint c)
 // Channels c ... c + 3, c a multiple of 4.
 vec4 load_row4(uvec2 row, uint type, uint size, uint c)
 {
+    if (in_blocks(type))
+        return load_blocks4(row, type, c);
     if (type != Q8_0)
         return vec4(load2(row, type, c), load2(row, type, c + 2));
     return load_scale(row, size, c) * unpack_q8(Words(plus(row, c)).at[0]);
@@ -234,10 +308,12 @@ uvec2 load_words2(uvec2 address)
 }
 #endif
 
-// Channels c ... c + 7 of a row of the cache, c a multiple of 8.
+// Channels c ... c + 7 of a row of the cache, or of a host's K or V, c a multiple of 8.
 void load_row8(uvec2 row, uint type, uint size, uint c, out vec4 a, out vec4 b)
 {
-    if (type == Q8_0) {
+    if (in_blocks(type)) {
+        load_blocks8(row, type, c, a, b);
+    } else if (type == Q8_0) {
         uvec2 w = load_words2(plus(row, c));
         float scale = load_scale(row, size, c);
         a = scale * unpack_q8(w.x);

@@ -42,6 +42,7 @@ struct View {
     uint select, block, choose, by_group;
     uint summaries, summary_head, entry_at, entry_tokens, entry_bytes;
     uint entry_page0, entry_pages;
+    uint slopes;
 };
 
 const uint SELECT_EXTREMES = 1;

@@ -137,17 +137,32 @@ Key load_key(Work w, uint n)
     return key;
 }
 
-// A row's logit with a key; NOTHING where it does not attend it.
-float row_logit(Work w, uint row, float product, uvec3 seen)
+// What a row begins with, as in attend.glsl.
+vec2 start_of(Work w, uint row)
+{
+#ifdef GATHER
+    return vec2(NOTHING, 0); // the tile of the row's own block counts the sink logit
+#else
+    return row_start(row_head(w, row), w.tile.split == 0);
+#endif
+}
+
+float slope_of(Work w, uint row)
+{
+    return mask_slope(w.view, row_head(w, row));
+}
+
+// A row's logit with a key; NOTHING where it does not attend it. `slope`: see slope_of.
+float row_logit(Work w, uint row, float product, uvec3 seen, float slope)
 {
 #ifdef GATHER
     // It sees the whole block, and no key past it; there is no mask.
-    float y = logit(product, 0, 0, 0, 0);
+    float y = logit(product, 0, 0, 0, 0, 1);
     return seen.x <= seen.y && y > NOTHING ? y : NOTHING;
 #else
     uint token = row_token(w, row);
     uint t = w.view.pos0 + token;
-    float x = logit(product, w.tile.view, token, row_head(w, row), seen.z);
+    float x = logit(product, w.tile.view, token, row_head(w, row), seen.z, slope);
     // What a hidden key holds may be no number: the comparison with one fails.
     return t >= seen.x && t <= seen.y && x > NOTHING ? x : NOTHING;
 #endif

@@ -129,7 +129,7 @@ static void pass(ratp_cache *cache, ratp_seq *const *seqs, const uint32_t *token
         for (int layer = 0; layer < LAYERS && !failed; layer++) {
             struct ratp_tensor t = {sizeof t, .host = in[layer]};
             struct ratp_tensor to = {sizeof to, .host = out[number][layer]};
-            struct ratp_attend_io io = {sizeof io, &t, &t, &t, &t, &t, &to, NULL};
+            struct ratp_attend_io io = {sizeof io, &t, &t, &t, &t, &t, &to, .sinks = &t};
             failed = again(ratp->step_attend(step, (uint32_t)layer, &io), step, "step_attend");
         }
         if (!failed && attempt > 0)
@@ -147,15 +147,20 @@ static void external(ratp_device *device)
 {
     const struct ratp_variant variant = {sizeof variant, RATP_DILATED, .dilation = 4, .window = 5,
                                          .sinks = 1};
+    static const float slopes[HEADS] = {0.5f, 0.25f};
     struct ratp_tensor t = {sizeof t, .host = in[0]}, to = {sizeof to, .host = external_out[0]};
+    const struct ratp_tensor mask = {sizeof mask, .host = in[1]};
     struct ratp_external p = {sizeof p, 2, 8, 24, HEADS, KV_HEADS, SIZE, .causal = 1,
                               .first_position = 16, .variant = &variant,
-                              .q = &t, .k = &t, .v = &t, .out = &to};
+                              .q = &t, .k = &t, .v = &t, .mask = &mask, .out = &to,
+                              .slopes = slopes, .sinks = &t};
     TWICE(device, ratp->attend_external(device, &p));
     const struct ratp_variant quest = {sizeof quest, RATP_QUEST, .page = 8, .budget = 16};
     struct ratp_buffer_params size = {.struct_size = sizeof size};
     ratp_buffer *summaries = NULL;
     p.variant = &quest;
+    p.mask = NULL;
+    p.slopes = NULL;
     to.host = external_out[1];
     TWICE(device, ratp->attend_external(device, &p));
     TWICE(device, ratp->external_summary_bytes(device, &p, &size.size));

@@ -286,11 +286,12 @@ static void attend(struct world *w, struct slot *slot, uint32_t layer)
 {
     struct slot *cache = slot->parent, *device = cache->parent;
     const struct ratp_geometry *g = &cache->geometry;
-    const struct shape of_q = {1, slot->rows, g->query_heads, g->head_size, false, false},
-                       of_k = {1, slot->rows, g->kv_heads, g->head_size, false, false},
-                       of_v = {1, slot->rows, g->kv_heads, g->value_size, false, false},
-                       of_out = {1, slot->rows, g->query_heads, g->value_size, false, false},
-                       of_lse = {1, slot->rows, g->query_heads, 1, true, false};
+    const struct shape of_q = {1, slot->rows, g->query_heads, g->head_size, false, false, false},
+                       of_k = {1, slot->rows, g->kv_heads, g->head_size, false, false, false},
+                       of_v = {1, slot->rows, g->kv_heads, g->value_size, false, false, false},
+                       of_out = {1, slot->rows, g->query_heads, g->value_size, false, false, false},
+                       of_lse = {1, slot->rows, g->query_heads, 1, true, false, false},
+                       of_sinks = {1, 1, 1, g->query_heads, true, false, false};
     struct ratp_attend_io io = {.struct_size = sizeof io};
     io.q = tensor(w, device, of_q);
     io.k = tensor(w, device, of_k);
@@ -302,6 +303,8 @@ static void attend(struct world *w, struct slot *slot, uint32_t layer)
     io.out = tensor(w, device, of_out);
     if (chance(w, 50))
         io.lse = tensor(w, device, of_lse);
+    if (chance(w, 30))
+        io.sinks = tensor(w, device, of_sinks);
     const struct ratp_attend_io *params = fault(w) ? NULL : put(w, &io, sizeof io);
     ratp_step *step = handle_of(w, slot);
     layer = number(w, layer);
@@ -411,6 +414,17 @@ static void draw_choice(struct world *w, const struct slot *device, struct ratp_
         w->may |= 1u << RATP_INVALID_ARGUMENT;
 }
 
+/* As many as the library may read. */
+static const float *draw_slopes(struct world *w, uint32_t heads)
+{
+    enum { MOST_HEADS = 16384 };
+    uint32_t count = heads < MOST_HEADS ? heads : MOST_HEADS;
+    float *slopes = allocate(w, count * sizeof *slopes);
+    for (uint32_t h = 0; h < count; h++)
+        slopes[h] = real(w, 0.5f);
+    return slopes;
+}
+
 void call_external(struct world *w)
 {
     struct slot *device = any_slot(w, DEVICE);
@@ -423,8 +437,8 @@ void call_external(struct world *w)
     p.key_tokens = number(w, take(w, choice ? 5 : 1, choice ? 60 : 24));
     p.kv_heads = number(w, take(w, 1, 2));
     p.query_heads = number(w, p.kv_heads * take(w, 1, 3));
-    p.head_size = number(w, 8 * take(w, 1, 3));
-    p.value_size = number(w, chance(w, 50) ? 8 * take(w, 1, 3) : 0);
+    p.head_size = number(w, 8 * take(w, 1, 4));
+    p.value_size = number(w, chance(w, 50) ? 8 * take(w, 1, 4) : 0);
     p.scale = real(w, chance(w, 30) ? 0.2f : 0);
     p.softcap = real(w, chance(w, 30) ? 4 : 0);
     p.causal = chance(w, 60);
@@ -433,12 +447,13 @@ void call_external(struct world *w)
     if (chance(w, 50))
         p.variant = put(w, &v, sizeof v);
     uint32_t batch = p.batch ? p.batch : 1, value_size = p.value_size ? p.value_size : p.head_size;
-    const struct shape of_q = {batch, p.query_tokens, p.query_heads, p.head_size, false, false},
-                       of_k = {batch, p.key_tokens, p.kv_heads, p.head_size, false, false},
-                       of_v = {batch, p.key_tokens, p.kv_heads, value_size, false, false},
-                       of_out = {batch, p.query_tokens, p.query_heads, value_size, false, false},
-                       of_mask = {batch, p.query_tokens, p.query_heads, p.key_tokens, false, true},
-                       of_lse = {batch, p.query_tokens, p.query_heads, 1, true, false};
+    const struct shape of_q = {batch, p.query_tokens, p.query_heads, p.head_size, false, false, false},
+                       of_k = {batch, p.key_tokens, p.kv_heads, p.head_size, false, false, !choice},
+                       of_v = {batch, p.key_tokens, p.kv_heads, value_size, false, false, true},
+                       of_out = {batch, p.query_tokens, p.query_heads, value_size, false, false, false},
+                       of_mask = {batch, p.query_tokens, p.query_heads, p.key_tokens, false, true, false},
+                       of_lse = {batch, p.query_tokens, p.query_heads, 1, true, false, false},
+                       of_sinks = {1, 1, 1, p.query_heads, true, false, false};
     p.q = tensor(w, device, of_q);
     p.k = tensor(w, device, of_k);
     p.v = tensor(w, device, of_v);
@@ -448,9 +463,13 @@ void call_external(struct world *w)
         p.mask = tensor(w, device, of_mask);
     if (choice)
         draw_choice(w, device, &p);
+    if ((p.mask && chance(w, 40)) || fault(w))
+        p.slopes = draw_slopes(w, p.query_heads);
     p.out = tensor(w, device, of_out);
     if (chance(w, 40))
         p.lse = tensor(w, device, of_lse);
+    if (chance(w, 40))
+        p.sinks = tensor(w, device, of_sinks);
     const struct ratp_external *params = fault(w) ? NULL : put(w, &p, sizeof p);
     ratp_device *first = handle_of(w, device);
     w->may |= device->limited ? 1u << RATP_OUT_OF_MEMORY : 0;
@@ -469,8 +488,8 @@ void call_merge(struct world *w)
     p.tokens = number(w, take(w, 1, 6));
     p.heads = number(w, take(w, 1, 3));
     p.value_size = number(w, 8 * take(w, 1, 3));
-    const struct shape of_out = {1, p.tokens, p.heads, p.value_size, false, false},
-                       of_lse = {1, p.tokens, p.heads, 1, true, false};
+    const struct shape of_out = {1, p.tokens, p.heads, p.value_size, false, false, false},
+                       of_lse = {1, p.tokens, p.heads, 1, true, false, false};
     const struct ratp_tensor **outs = allocate(w, parts * sizeof *outs);
     const struct ratp_tensor **lses = allocate(w, parts * sizeof *lses);
     for (uint32_t i = 0; i < parts; i++) {

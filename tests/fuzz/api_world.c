@@ -193,6 +193,13 @@ static void fill(struct world *w, unsigned char *data, size_t size, uint32_t ele
     }
 }
 
+static uint64_t row_bytes(ratp_dtype dtype, uint64_t channels)
+{
+    if (dtype == RATP_Q8_0 || dtype == RATP_Q4_0)
+        return channels / 32 * (dtype == RATP_Q8_0 ? 34 : 18);
+    return channels * (dtype > RATP_F32 ? 2 : 4);
+}
+
 /* The end of the last row, as the library is to count it; false past 64 bits. */
 static bool end_of(const struct ratp_tensor *t, const struct shape *s, uint64_t row, uint64_t *out)
 {
@@ -256,7 +263,7 @@ static void *host_memory(struct world *w, const struct ratp_tensor *t, const str
 {
     uint32_t element = t->dtype > RATP_F32 ? 2 : 4;
     uint64_t end = 0;
-    if (!end_of(t, s, (uint64_t)s->channels * element, &end) || end > INT64_MAX)
+    if (!end_of(t, s, row_bytes(t->dtype, s->channels), &end) || end > INT64_MAX)
         end = 64;
     if (end > LARGEST)
         return NULL;
@@ -273,8 +280,11 @@ const struct ratp_tensor *tensor(struct world *w, const struct slot *device, str
     if (!s.tokens || !s.heads || !s.batch)
         s.tokens = s.heads = s.batch = 1; /* refused before the operands are looked at */
     if (!s.float32_only)
-        t.dtype = (ratp_dtype)take(w, RATP_DTYPE_DEFAULT, s.mask ? RATP_F16 : RATP_BF16);
-    uint64_t row = (uint64_t)s.channels * (t.dtype > RATP_F32 ? 2 : 4), end = 0;
+        t.dtype = (ratp_dtype)take(w, RATP_DTYPE_DEFAULT,
+                                   s.mask ? RATP_F16 : s.blocks ? RATP_Q4_0 : RATP_BF16);
+    if (t.dtype > RATP_BF16 && s.channels % 32)
+        w->may |= 1u << RATP_UNSUPPORTED;
+    uint64_t row = row_bytes(t.dtype, s.channels), end = 0;
     if (chance(w, 10))
         t.offset = 4 * (uint64_t)take(w, 0, 64);
     set_strides(w, &t, &s, row);

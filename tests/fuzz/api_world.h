@@ -87,6 +87,7 @@ void *room(struct world *w, size_t size);
 struct shape {
     uint32_t batch, tokens, heads, channels;
     bool float32_only, mask;
+    bool blocks; /* types in blocks too */
 };
 /* An operand in host memory or in a buffer of `device`. */
 const struct ratp_tensor *tensor(struct world *w, const struct slot *device, struct shape shape);

@@ -123,6 +123,10 @@ static void draw(struct world *w)
     w->io_dtype = dtypes[random_chance(r, 50) ? 0 : random_in(r, 1, 2)];
     w->output_gate = random_chance(r, 60);
     w->buffers = random_chance(r, 40);
+    w->sunk = random_chance(r, 40);
+    for (uint32_t l = 0; l < MAX_LAYERS; l++)
+        for (uint32_t h = 0; h < MAX_QUERY_HEADS; h++)
+            w->sinks[l][h] = random_chance(r, 10) ? -INFINITY : 3 * random_normal(r);
     w->max_tokens = random_in(r, 20, g->head_size > 96 ? 90 : MAX_TOKENS);
     w->count = random_in(r, 1, MAX_SEQS);
     w->next_id = w->count;
@@ -292,6 +296,7 @@ struct batch {
     uint32_t n[MAX_SEQS];
     ratp_part_kind kinds[MAX_SEQS];
     struct slab in[MAX_LAYERS][TENSOR_COUNT], out[MAX_LAYERS], lse[MAX_LAYERS];
+    struct slab sinks[MAX_LAYERS];
 };
 
 static void put_input(struct world *w, struct batch *b, uint32_t layer, int t)
@@ -317,6 +322,17 @@ static void put_input(struct world *w, struct batch *b, uint32_t layer, int t)
                 "buffer_write");
 }
 
+static void put_sinks(struct world *w, struct slab *slab, uint32_t layer)
+{
+    uint32_t heads = w->geometry.query_heads;
+    slab_open(w, slab, 1, heads, heads, RATP_F32);
+    slab_put(slab, 0, w->sinks[layer], heads);
+    if (w->buffers)
+        host_ok(w->host, slab->tensor.buffer,
+                w->host->api->buffer_write(slab->tensor.buffer, 64, slab->bytes, slab->size),
+                "buffer_write");
+}
+
 static bool attend_layer(struct world *w, ratp_step *step, struct batch *b, uint32_t layer)
 {
     const struct ratp_geometry *g = &w->geometry;
@@ -327,6 +343,8 @@ static bool attend_layer(struct world *w, ratp_step *step, struct batch *b, uint
     slab_open(w, &b->out[layer], b->rows, g->query_heads * g->value_size, g->value_size,
               w->io_dtype);
     slab_open(w, &b->lse[layer], b->rows, g->query_heads, 1, RATP_F32);
+    if (w->sunk)
+        put_sinks(w, &b->sinks[layer], layer);
     struct ratp_attend_io io = {
         .struct_size = sizeof io,
         .q = &in[TENSOR_Q].tensor,
@@ -336,6 +354,7 @@ static bool attend_layer(struct world *w, ratp_step *step, struct batch *b, uint
         .o = w->output_gate ? &in[TENSOR_O].tensor : NULL,
         .out = &b->out[layer].tensor,
         .lse = &b->lse[layer].tensor,
+        .sinks = w->sunk ? &b->sinks[layer].tensor : NULL,
     };
     return host_ok(w->host, step, w->host->api->step_attend(step, layer, &io), "step_attend");
 }
@@ -428,6 +447,7 @@ bool world_step(struct world *w, bool commit)
             slab_close(w, &b.in[l][t]);
         slab_close(w, &b.out[l]);
         slab_close(w, &b.lse[l]);
+        slab_close(w, &b.sinks[l]);
     }
     for (uint32_t i = 0; commit && good && i < b.count; i++) {
         b.seqs[i]->tokens += b.n[i];
@@ -473,6 +493,7 @@ static void check_layer(struct world *w, const struct world_seq *s, uint32_t lay
         .query_heads = g->query_heads, .kv_heads = g->kv_heads,
         .head_size = g->head_size, .value_size = g->value_size,
         .softcap = (double)g->softcap, .rope = &w->rope,
+        .sinks = w->sunk ? w->sinks[layer] : NULL,
     };
     float *in[TENSOR_COUNT];
     for (int t = 0; t < TENSOR_COUNT; t++)

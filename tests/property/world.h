@@ -10,6 +10,7 @@
 enum {
     MAX_LAYERS = 3,
     MAX_HEADS = 4, /* key/value heads */
+    MAX_QUERY_HEADS = 8 * MAX_HEADS,
     MAX_SEQS = 4,
     MAX_TOKENS = 200,
     MAX_CHANGES = 30,
@@ -42,7 +43,8 @@ struct world {
     ratp_policy *policies[MAX_POLICIES];
     struct ratp_cache_params params;
     ratp_dtype io_dtype;
-    bool output_gate, buffers;
+    bool output_gate, buffers, sunk;
+    float sinks[MAX_LAYERS][MAX_QUERY_HEADS]; /* where `sunk` */
     uint32_t max_tokens, spare_slots;
     uint32_t next_id, changes;
     struct world_seq seqs[MAX_SEQS];

@@ -340,9 +340,12 @@ static void test_caches(void)
     REFUSE(device, ratp->cache_create(device, &params, &cache), RATP_INVALID_ARGUMENT,
            "page_slots is 9");
     params.page_slots = 0;
-    params.k_dtype = 5;
+    params.k_dtype = 6;
     REFUSE(device, ratp->cache_create(device, &params, &cache), RATP_INVALID_ARGUMENT,
-           "k_dtype is 5");
+           "k_dtype is 6");
+    params.k_dtype = RATP_Q4_0;
+    REFUSE(device, ratp->cache_create(device, &params, &cache), RATP_INVALID_ARGUMENT,
+           "k_dtype is q4_0, which is for attend_external");
     params.k_dtype = RATP_Q8_0;
     REFUSE(device, ratp->cache_create(device, &params, &cache), RATP_UNSUPPORTED,
            "k_dtype is q8_0 and geometry.head_size is 16: q8_0 needs a multiple of 32");

@@ -2,10 +2,12 @@
  * over the definition, from host memory and from buffers with gaps. */
 #include "api_host.h"
 
+#include "../blocks.h"
+
 #include <math.h>
 #include <stdlib.h>
 
-enum { BATCH = 3, QUERIES = 5, KEYS = 23, HEADS = 4, GROUP = 2, KV = HEADS / GROUP, SIZE = 16 };
+enum { BATCH = 3, QUERIES = 5, KEYS = 23, HEADS = 4, GROUP = 2, KV = HEADS / GROUP, SIZE = 32 };
 
 struct arrays {
     float q[BATCH][QUERIES][HEADS][SIZE];
@@ -13,6 +15,7 @@ struct arrays {
     float v[BATCH][KEYS][KV][SIZE];
     float o[BATCH][QUERIES][HEADS][SIZE];
     float mask[BATCH][HEADS][QUERIES][KEYS];
+    float slopes[HEADS], sinks[HEADS];
     float out[BATCH][QUERIES][HEADS][SIZE];
     float lse[BATCH][QUERIES][HEADS];
     float wanted[BATCH][QUERIES][HEADS][SIZE];
@@ -36,7 +39,8 @@ static void fill(float *values, size_t bytes)
 
 /* What a call asks for, for the plain loop. */
 struct setting {
-    bool causal, mask, own_masks, gate;
+    bool causal, mask, own_masks, gate, slopes, sinks;
+    ratp_dtype k_dtype, v_dtype; /* of blocks: RATP_Q8_0, RATP_Q4_0 */
     uint32_t first_position;
     struct ratp_variant variant;
     float softcap;
@@ -59,17 +63,17 @@ static void attend_plainly(const struct setting *s)
     for (uint32_t b = 0; b < BATCH; b++)
         for (uint32_t i = 0; i < QUERIES; i++)
             for (uint32_t h = 0; h < HEADS; h++) {
-                double sum[SIZE] = {0}, total = 0;
+                double sum[SIZE] = {0}, total = s->sinks ? exp((double)a.sinks[h]) : 0;
                 for (uint32_t j = 0; j < KEYS; j++) {
                     if (!attends(s, i, j))
                         continue;
                     double logit = 0;
                     for (int c = 0; c < SIZE; c++)
-                        logit += (double)(a.q[b][i][h][c] * a.k[b][j][h / GROUP][c]) / 4;
+                        logit += (double)(a.q[b][i][h][c] * a.k[b][j][h / GROUP][c]) / sqrt(SIZE);
                     if (s->softcap > 0)
                         logit = (double)s->softcap * tanh(logit / (double)s->softcap);
-                    if (s->mask)
-                        logit += (double)a.mask[b][s->own_masks ? h : 0][i][j];
+                    double hide = s->mask ? (double)a.mask[b][s->own_masks ? h : 0][i][j] : 0;
+                    logit += s->slopes && !isinf(hide) ? (double)a.slopes[h] * hide : hide;
                     double weight = exp(logit);
                     total += weight;
                     for (int c = 0; c < SIZE; c++)
@@ -102,11 +106,35 @@ static struct ratp_tensor host_tensor(void *host)
     return (struct ratp_tensor){sizeof(struct ratp_tensor), .host = host};
 }
 
+/* K or V in blocks, in rows that begin at odd multiples of 2 as often as at even ones;
+ * `values` becomes what they hold. */
+static struct ratp_tensor blocks_tensor(float (*values)[KV][SIZE], ratp_dtype dtype)
+{
+    static unsigned char bytes[2][2 + BATCH * KEYS * KV * (SIZE / 32 * 34 + 2)];
+    unsigned char *at = bytes[dtype == RATP_Q4_0] + 2;
+    ratp_dtype known = dtype == RATP_Q8_0 ? DTYPE_Q8_0_BLOCKS : dtype;
+    size_t row = dtype_row_bytes(known, SIZE), gap = dtype == RATP_Q8_0 ? 2 : 0;
+    for (int token = 0; token < BATCH * KEYS; token++)
+        for (int h = 0; h < KV; h++, at += row) {
+            blocks_store_row(at, known, SIZE, values[token][h]);
+            dtype_load_row(at, known, SIZE, values[token][h]);
+            at += h == KV - 1 ? gap : 0;
+        }
+    return (struct ratp_tensor){.struct_size = sizeof(struct ratp_tensor),
+                                .host = bytes[dtype == RATP_Q4_0], .offset = 2, .dtype = dtype,
+                                .token_stride = gap ? KV * row + gap : 0};
+}
+
 static void run(const struct setting *s)
 {
     struct ratp_tensor q = host_tensor(a.q), k = host_tensor(a.k), v = host_tensor(a.v);
     struct ratp_tensor o = host_tensor(a.o), out = host_tensor(a.out), lse = host_tensor(a.lse);
     struct ratp_tensor mask = host_tensor(a.mask);
+    struct ratp_tensor sinks = host_tensor(a.sinks);
+    if (s->k_dtype)
+        k = blocks_tensor(a.k[0], s->k_dtype);
+    if (s->v_dtype)
+        v = blocks_tensor(a.v[0], s->v_dtype);
     if (s->own_masks)
         mask.head_stride = sizeof a.mask[0][0];
     else
@@ -115,7 +143,8 @@ static void run(const struct setting *s)
         sizeof p, BATCH, QUERIES, KEYS, HEADS, KV, SIZE, .softcap = s->softcap,
         .causal = s->causal, .first_position = s->first_position, .variant = &s->variant,
         .q = &q, .k = &k, .v = &v, .o = s->gate ? &o : NULL, .mask = s->mask ? &mask : NULL,
-        .out = &out, .lse = &lse};
+        .out = &out, .lse = &lse, .slopes = s->slopes ? a.slopes : NULL,
+        .sinks = s->sinks ? &sinks : NULL};
     memset(a.out, 0x7f, sizeof a.out);
     attend_plainly(s);
     if (!CHECK_EQUAL(ratp->attend_external(device, &p), RATP_OK))
@@ -143,6 +172,17 @@ static void test_results(void)
     run(&(struct setting){.variant = dense, .mask = true, .own_masks = true, .gate = true});
     run(&(struct setting){.variant = dilated, .causal = true, .mask = true,
                           .first_position = KEYS - QUERIES});
+    run(&(struct setting){.variant = dense, .sinks = true});
+    run(&(struct setting){.variant = stream, .causal = true, .first_position = 3, .sinks = true,
+                          .gate = true, .softcap = 2});
+    run(&(struct setting){.variant = dense, .mask = true, .slopes = true});
+    run(&(struct setting){.variant = dense, .mask = true, .own_masks = true, .slopes = true,
+                          .sinks = true});
+    run(&(struct setting){.variant = dense, .k_dtype = RATP_Q8_0});
+    run(&(struct setting){.variant = dense, .mask = true, .k_dtype = RATP_Q4_0,
+                          .v_dtype = RATP_Q8_0, .sinks = true});
+    run(&(struct setting){.variant = dilated, .causal = true, .first_position = KEYS - QUERIES,
+                          .k_dtype = RATP_Q8_0, .v_dtype = RATP_Q4_0});
 }
 
 static ratp_buffer *upload(const void *data, size_t rows, size_t row, size_t stride)
@@ -154,6 +194,35 @@ static ratp_buffer *upload(const void *data, size_t rows, size_t row, size_t str
         CHECK_EQUAL(ratp->buffer_write(buffer, i * stride, (const char *)data + i * row, row),
                     RATP_OK);
     return buffer;
+}
+
+/* Blocks in a buffer are read where they are, at an address that is no multiple of 4; of the
+ * word at the buffer's end, there must be all. */
+static void test_blocks_in_place(void)
+{
+    enum { ROW = 34, PLACES = 3 };
+    const uint8_t one[ROW] = {0, 0x3c, 1, 2, 3}; /* scale 1, numbers 1, 2, 3, 0, ... */
+    uint8_t bytes[2 + PLACES * ROW + 2] = {0};
+    float q[SIZE] = {0}, out[SIZE];
+    for (int i = 0; i < PLACES; i++) {
+        memcpy(bytes + 2 + i * ROW, one, ROW);
+        bytes[2 + i * ROW + 2] = (uint8_t)(10 * (i + 1));
+    }
+    struct ratp_tensor tq = host_tensor(q), to = host_tensor(out);
+    struct ratp_tensor kv = {sizeof kv, .offset = 2, .dtype = RATP_Q8_0};
+    const struct ratp_external p = {.struct_size = sizeof p, .query_tokens = 1,
+                                    .key_tokens = PLACES, .query_heads = 1, .kv_heads = 1,
+                                    .head_size = SIZE, .q = &tq, .k = &kv, .v = &kv, .out = &to};
+    kv.buffer = upload(bytes, 1, sizeof bytes - 2, sizeof bytes - 2);
+    CHECK_EQUAL(ratp->attend_external(device, &p), RATP_OK);
+    CHECK(fabsf(out[0] - 20) < 1e-4f && fabsf(out[1] - 2) < 1e-5f && out[31] == 0);
+    kv.offset = 4;
+    REFUSE(device, ratp->attend_external(device, &p), RATP_INVALID_ARGUMENT,
+           "params->k: 104 bytes from offset 4 are needed, the buffer has 104");
+    kv.offset = 3;
+    REFUSE(device, ratp->attend_external(device, &p), RATP_INVALID_ARGUMENT,
+           "params->k: offset is 3, it must be a multiple of 2");
+    CHECK_EQUAL(ratp->buffer_destroy(&kv.buffer), RATP_OK);
 }
 
 /* Sequences of the batch lie apart: the kernels' rows are not one run. */
@@ -214,6 +283,11 @@ static void test_refused(void)
     struct ratp_tensor t = host_tensor(a.k), bf16 = t, half_row = t;
     bf16.dtype = RATP_BF16;
     half_row.dtype = RATP_F16;
+    struct ratp_tensor eight = t, four = t, odd = t;
+    eight.dtype = odd.dtype = RATP_Q8_0;
+    four.dtype = RATP_Q4_0;
+    odd.token_stride = 71;
+    const float slopes[HEADS] = {1, 0.5f, NAN, 1};
     const struct ratp_variant wrong = {.struct_size = sizeof wrong, .kind = 6};
     const struct ratp_external good = {sizeof good, BATCH, QUERIES, KEYS, HEADS, KV, SIZE,
                                        .q = &t, .k = &t, .v = &t, .out = &t};
@@ -250,6 +324,33 @@ static void test_refused(void)
     WRONG(mask, &bf16, "params->mask: dtype is bfloat16");
     WRONG(mask, &half_row, "params->mask: token_stride is 46 bytes, it must be a multiple of 4");
     WRONG(lse, &half_row, "params->lse: dtype is float16");
+    WRONG(slopes, slopes, "params->slopes is given and params->mask is NULL");
+    WRONG(sinks, &half_row, "params->sinks: dtype is float16, it must be float32");
+    WRONG(q, &eight, "params->q: dtype is q8_0, which only k and v of attend_external may be");
+    WRONG(o, &four, "params->o: dtype is q4_0, which only k and v of attend_external may be");
+    WRONG(out, &four, "params->out: dtype is q4_0");
+    WRONG(mask, &eight, "params->mask: dtype is q8_0");
+    WRONG(lse, &eight, "params->lse: dtype is q8_0");
+    WRONG(sinks, &four, "params->sinks: dtype is q4_0");
+    WRONG(k, &odd, "params->k: token_stride is 71 bytes, it must be a multiple of 2");
+    odd.token_stride = 32;
+    WRONG(v, &odd, "params->v: token_stride is 32 bytes, its channels take 34");
+    odd.token_stride = 0;
+    odd.dtype = 6;
+    WRONG(k, &odd, "params->k: dtype is 6, it must be 0 (default), 1 (float32), 2 (float16), "
+                   "3 (bfloat16), 4 (q8_0) or 5 (q4_0)");
+    WRONG(q, &odd, "params->q: dtype is 6, it must be 0 (default), 1 (float32), 2 (float16) or 3 "
+                   "(bfloat16)");
+    p = good;
+    p.mask = &t;
+    p.slopes = slopes;
+    REFUSE(device, ratp->attend_external(device, &p), RATP_INVALID_ARGUMENT,
+           "params->slopes[2] is nan, it must be finite");
+    p = good;
+    p.head_size = 40;
+    p.k = &eight;
+    REFUSE(device, ratp->attend_external(device, &p), RATP_UNSUPPORTED,
+           "params->k: dtype is q8_0 and a head has 40 channels: it needs a multiple of 32");
     p = good;
     p.causal = 1;
     p.variant = &wrong;
@@ -333,7 +434,10 @@ int main(int argc, char **argv)
     fill(&a.k[0][0][0][0], sizeof a.k);
     fill(&a.v[0][0][0][0], sizeof a.v);
     fill(&a.o[0][0][0][0], sizeof a.o);
+    fill(a.slopes, sizeof a.slopes);
+    fill(a.sinks, sizeof a.sinks);
     RUN(test_results);
+    RUN(test_blocks_in_place);
     RUN(test_gaps);
     RUN(test_mask_end);
     RUN(test_refused);

@@ -138,6 +138,8 @@ void keys_open(struct keys *keys, struct random *r)
 {
     enum { OFFSET = 48 };
     uint32_t heads = keys->kv_heads * keys->group;
+    for (size_t h = 0; h < sizeof keys->sinks / sizeof *keys->sinks; h++)
+        keys->sinks[h] = random_normal(r);
     keys->q = rows_of(keys, heads * keys->head_size);
     keys->k = rows_of(keys, keys->kv_heads * keys->head_size);
     keys->v = rows_of(keys, keys->kv_heads * keys->value_size);
@@ -201,12 +203,14 @@ ratp_status keys_attend(struct keys *keys, const struct asked *asked)
                                     .buffer = make(keys->batch * (out_bytes + keys->gap)),
                                     .batch_stride = out_bytes + keys->gap};
     const struct ratp_tensor lse = {.struct_size = sizeof lse, .host = keys->lse};
+    const struct ratp_tensor sinks = {.struct_size = sizeof sinks, .host = keys->sinks};
     const struct ratp_external params = {
         .struct_size = sizeof params, .batch = keys->batch, .query_tokens = asked->queries,
         .key_tokens = asked->keys, .query_heads = (uint32_t)heads, .kv_heads = keys->kv_heads,
         .head_size = keys->head_size, .value_size = keys->value_size, .causal = 1,
         .first_position = asked->first, .variant = &keys->variant, .q = &q, .k = &k, .v = &v,
-        .out = &out, .lse = &lse, .summaries = asked->summaries,
+        .out = &out, .lse = &lse, .sinks = keys->sunk ? &sinks : NULL,
+        .summaries = asked->summaries,
         .summaries_offset = asked->summaries ? asked->offset : 0,
         .summarised = asked->summarised};
     ratp_status status = ratp->attend_external(device, &params);

@@ -11,9 +11,11 @@ struct keys {
     ratp_dtype k_dtype;  /* of K and V */
     bool heads_outside;  /* [head][token], as llama.cpp views its cache; else [token][head] */
     uint32_t gap;        /* bytes between sequences of the batch, of the queries too */
+    bool sunk;           /* calls have sink logits, `sinks` */
     /* What keys_open makes. q, k and v: [batch][capacity][heads][channels], as rounded;
      * out and lse: the last call's, [batch][queries][heads][channels]. */
     float *q, *k, *v, *out, *lse;
+    float sinks[16]; /* of the query heads */
     ratp_buffer *k_buffer, *v_buffer, *summaries;
     uint64_t offset; /* of the summaries in their buffer */
 };

@@ -217,6 +217,7 @@ static void test_operands(void)
 #undef MISSING
 
     const size_t q = offsetof(struct ratp_attend_io, q), out = offsetof(struct ratp_attend_io, out);
+    const size_t sinks = offsetof(struct ratp_attend_io, sinks);
     const size_t lse = offsetof(struct ratp_attend_io, lse), k = offsetof(struct ratp_attend_io, k);
     void *host = host_out();
     const struct ratp_tensor good = {sizeof good, .buffer = buffer};
@@ -231,7 +232,15 @@ static void test_operands(void)
     TENSOR(q, "io->q: buffer is the handle of a different kind: device",
            .buffer = (ratp_buffer *)device);
     TENSOR(q, "io->q: buffer belongs to another device", .buffer = foreign);
-    TENSOR(q, "io->q: dtype is 4", .buffer = buffer, .dtype = 4);
+    TENSOR(q, "io->q: dtype is 6, it must be", .buffer = buffer, .dtype = 6);
+    TENSOR(q, "io->q: dtype is q8_0, which only k and v of attend_external may be",
+           .buffer = buffer, .dtype = RATP_Q8_0);
+    TENSOR(k, "io->k: dtype is q4_0, which only k and v of attend_external may be",
+           .buffer = buffer, .dtype = RATP_Q4_0);
+    TENSOR(sinks, "io->sinks: dtype is float16, it must be float32", .host = host,
+           .dtype = RATP_F16);
+    TENSOR(sinks, "io->sinks: 16 bytes from offset 1012 are needed, the buffer has 1024",
+           .buffer = buffer, .offset = 1012);
     TENSOR(q, "io->q: dtype is -1", .host = host, .dtype = -1);
     TENSOR(q, "io->q: offset is 2, it must be a multiple of 4", .buffer = buffer, .offset = 2);
     TENSOR(q, "io->q: 1024 bytes from offset 4 are needed, the buffer has 1024",

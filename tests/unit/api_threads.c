@@ -59,7 +59,7 @@ static void use_device(struct worker *w)
 static void feed(struct worker *w, ratp_cache *cache, ratp_seq *seq, uint32_t tokens)
 {
     struct ratp_tensor in = {sizeof in, .host = w->in}, out = {sizeof out, .host = w->step_out};
-    struct ratp_attend_io io = {sizeof io, &in, &in, &in, &in, NULL, &out, NULL};
+    struct ratp_attend_io io = {sizeof io, &in, &in, &in, &in, .out = &out};
     struct ratp_step_params params = {sizeof params, .count = 1, .seqs = &seq, .n_tokens = &tokens};
     ratp_step *step = NULL;
     expect(w, ratp->step_begin(cache, &params, &step) == RATP_OK);

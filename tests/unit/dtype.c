@@ -119,6 +119,29 @@ static void test_blocks(void)
     CHECK(!isfinite(back[0]) && isfinite(back[32]) && back[64] == 0);
 }
 
+/* As GGUF has them. */
+static void test_host_blocks(void)
+{
+    enum { COUNT = 64 };
+    uint8_t eight[2 * 34] = {0, 0x38, 1, 0xff, 127, 0x80}, four[2 * 18] = {0, 0xbc, 0x0f, 0xf0, 0x98};
+    float back[COUNT];
+    CHECK_EQUAL(dtype_row_bytes(DTYPE_Q8_0_BLOCKS, COUNT), sizeof eight);
+    CHECK_EQUAL(dtype_row_bytes(RATP_Q4_0, COUNT), sizeof four);
+    CHECK_EQUAL(dtype_size(DTYPE_Q8_0_BLOCKS), 0);
+    CHECK_EQUAL(dtype_size(RATP_Q4_0), 0);
+    eight[35] = 0x40; /* scale 2 */
+    eight[34 + 2 + 31] = 0xfd;
+    dtype_load_row(eight, DTYPE_Q8_0_BLOCKS, COUNT, back);
+    CHECK(back[0] == 0.5f && back[1] == -0.5f && back[2] == 63.5f && back[3] == -64);
+    CHECK(back[4] == 0 && back[32] == 0 && back[63] == -6);
+    four[19] = 0x40;
+    four[18 + 2 + 15] = 0x7c;
+    dtype_load_row(four, RATP_Q4_0, COUNT, back); /* the first scale is -1 */
+    CHECK(back[0] == -7 && back[16] == 8 && back[1] == 8 && back[17] == -7);
+    CHECK(back[2] == 0 && back[18] == -1 && back[3] == 8 && back[31] == 8);
+    CHECK(back[32] == -16 && back[47] == 8 && back[63] == -2);
+}
+
 int main(void)
 {
     RUN(test_half);
@@ -126,5 +149,6 @@ int main(void)
     RUN(test_overflow);
     RUN(test_rows);
     RUN(test_blocks);
+    RUN(test_host_blocks);
     return check_result();
 }

@@ -226,7 +226,8 @@ AT(ratp_attend_io, f, 32);
 AT(ratp_attend_io, o, 40);
 AT(ratp_attend_io, out, 48);
 AT(ratp_attend_io, lse, 56);
-SIZE(ratp_attend_io, 64);
+AT(ratp_attend_io, sinks, 64);
+SIZE(ratp_attend_io, 72);
 
 AT(ratp_external, struct_size, 0);
 AT(ratp_external, batch, 8);
@@ -248,10 +249,12 @@ AT(ratp_external, o, 88);
 AT(ratp_external, mask, 96);
 AT(ratp_external, out, 104);
 AT(ratp_external, lse, 112);
-AT(ratp_external, summaries, 120);
-AT(ratp_external, summaries_offset, 128);
-AT(ratp_external, summarised, 136);
-SIZE(ratp_external, 144);
+AT(ratp_external, slopes, 120);
+AT(ratp_external, sinks, 128);
+AT(ratp_external, summaries, 136);
+AT(ratp_external, summaries_offset, 144);
+AT(ratp_external, summarised, 152);
+SIZE(ratp_external, 160);
 
 AT(ratp_merge, struct_size, 0);
 AT(ratp_merge, parts, 8);
@@ -299,6 +302,7 @@ static void test_codes(void)
     CHECK_EQUAL(RATP_INTERNAL, 10);
     CHECK_EQUAL(RATP_BF16, 3);
     CHECK_EQUAL(RATP_Q8_0, 4);
+    CHECK_EQUAL(RATP_Q4_0, 5);
     CHECK_EQUAL(RATP_ROPE_INTERLEAVED, 2);
     CHECK_EQUAL(RATP_STREAMING, 2);
     CHECK_EQUAL(RATP_DEVICE_REFERENCE, 4);

@@ -3,6 +3,8 @@
 #include "../fixture.h"
 #include "../kernel_devices.h"
 
+#include "../../plugin/dtype.h"
+
 #include <stdlib.h>
 
 static uint32_t scenes = 3;
@@ -29,6 +31,10 @@ static void test_device(struct backend *vulkan, struct backend *reference)
          {.ops = FIXTURE_MEMORY | FIXTURE_SINGLES, .max_tokens = 1, .cache_dtype = RATP_Q8_0,
           .head_size = 128}},
         {"external", {.ops = FIXTURE_EXTERNAL, .max_tokens = 1}},
+        {"external, q8_0",
+         {.ops = FIXTURE_EXTERNAL, .max_tokens = 1, .cache_dtype = DTYPE_Q8_0_BLOCKS, .head_size = 96}},
+        {"external, q4_0",
+         {.ops = FIXTURE_EXTERNAL, .max_tokens = 1, .cache_dtype = RATP_Q4_0, .head_size = 64}},
         {"merge", {.ops = FIXTURE_MERGE}},
     };
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)

@@ -3,6 +3,8 @@
 #include "../fixture.h"
 #include "../kernel_devices.h"
 
+#include "../../plugin/dtype.h"
+
 #include <stdlib.h>
 
 static uint32_t scenes = 5;
@@ -21,6 +23,10 @@ static void test_device(struct backend *vulkan, struct backend *reference)
          {.ops = FIXTURE_MEMORY | FIXTURE_PROMPTS | FIXTURE_SINGLES}},
         {"prompts, 8-bit", {.ops = FIXTURE_PROMPTS, .cache_dtype = RATP_Q8_0, .head_size = 64}},
         {"external", {.ops = FIXTURE_EXTERNAL}},
+        {"external, q8_0",
+         {.ops = FIXTURE_EXTERNAL, .cache_dtype = DTYPE_Q8_0_BLOCKS, .head_size = 96}},
+        {"external, q4_0",
+         {.ops = FIXTURE_EXTERNAL, .cache_dtype = RATP_Q4_0, .head_size = 64}},
     };
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
         CHECK(fixture_compare_many(vulkan, reference, first_seed + 1000 * i, scenes, &sets[i].only,

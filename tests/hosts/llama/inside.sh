@@ -46,17 +46,30 @@ operations() {
     [ "${run:-0}" -ge "$3" ] && case $line in "$run/$run "*) true ;; *) false ;; esac
 }
 
-# same_text TYPE: of the cache. With f16 the backend must have run every layer of every token.
-same_text() {
+# speaks TYPE NAME: greedy text with a cache of that type goes to $work/NAME, what llama.cpp says to
+# $work/NAME.log.
+speaks() {
     python3 tiny.py "$work/tiny.gguf" || return 1
-    for path in "$plugin" ''; do
-        GGML_BACKEND_PATH=$path complete "$work/text${path:+.ours}" "$work/log${path:+.ours}" \
-            -m "$work/tiny.gguf" -p Once_upon_a_time_there_was_a_cat_and_a_dog -n 48 -c 512 \
-            -ngl 99 --ignore-eos -ctk "$1" -ctv "$1" || return 1
-    done
-    grep -ao 'ratplus: ran [1-9].*' "$work/log.ours"
-    if [ "$1" = f16 ]; then
-        grep -aq 'ran 144 attention nodes and 288 cache writes' "$work/log.ours" || return 1
-    fi
-    [ "$(wc -c <"$work/text")" -gt 60 ] && cmp "$work/text" "$work/text.ours"
+    complete "$work/$2" "$work/$2.log" -m "$work/tiny.gguf" \
+        -p Once_upon_a_time_there_was_a_cat_and_a_dog -n 48 -c 512 \
+        -ngl 99 --ignore-eos -ctk "$1" -ctv "$1" &&
+        [ "$(wc -c <"$work/$2")" -gt 60 ]
+}
+
+# speaks_here TYPE NAME: and the backend has run every layer of every token.
+speaks_here() {
+    GGML_BACKEND_PATH=$plugin speaks "$1" "$2" && grep -ao 'ratplus: ran [1-9].*' "$work/$2.log" &&
+        grep -aq 'ran 144 attention nodes and 288 cache writes' "$work/$2.log"
+}
+
+# same_text TYPE: as the CPU's.
+same_text() {
+    speaks_here "$1" text.ours && speaks "$1" text && cmp "$work/text" "$work/text.ours"
+}
+
+# same_as_reference TYPE: of a cache in blocks, whose queries the CPU rounds to 8 bits: the
+# library's own plain C is held against the device.
+same_as_reference() {
+    speaks_here "$1" text.ours && VK_ICD_FILENAMES=/none speaks_here "$1" text &&
+        cmp "$work/text" "$work/text.ours"
 }

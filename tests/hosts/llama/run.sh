@@ -63,11 +63,11 @@ check 'another version of ggml is refused in one line, and the host goes on' ins
 
 # Without Vulkan the reference device runs; all cases of few queries.
 check 'an unmodified llama.cpp lists the reference' inside /none "listed reference"
-check "ggml's own tests of SET_ROWS, reference" inside /none 'operations SET_ROWS . 60'
+check "ggml's own tests of SET_ROWS, reference" inside /none 'operations SET_ROWS . 87'
 check "ggml's own tests of FLASH_ATTN_EXT, reference" inside /none \
-    "operations FLASH_ATTN_EXT 'kv=(113|512),nb=(1|3),' 340"
+    "operations FLASH_ATTN_EXT 'kv=(113|512),nb=(1|3),' 1163"
 check 'greedy text is that of the CPU, reference' inside /none 'same_text f16'
-check 'and so with a quantised cache, which the host runs' inside /none 'same_text q8_0'
+check 'a cache of 8-bit blocks stays here, reference' inside /none 'speaks_here q8_0 text'
 check 'logits are those of float32: Llama' inside /none logits_are_close
 check 'logits are those of float32: Gemma 2, soft-caps and windows' inside /none \
     'logits_are_close gemma2'
@@ -123,9 +123,12 @@ if manifest=$(sh tests/swiftshader.sh); then
     cp "$(dirname "$manifest")"/* "$build/"
     icd=$folder/$(basename "$manifest")
     check 'an unmodified llama.cpp lists SwiftShader' inside "$icd" 'listed SwiftShader'
+    # Every type, with and without mask, ALiBi and sinks; single queries and several.
     check "ggml's own tests of FLASH_ATTN_EXT, SwiftShader" inside "$icd" \
-        "operations FLASH_ATTN_EXT 'hsk=64,hsv=64,.*nr23=.4,1.,kv=512,nb=(1|3),mask=1,sinks=0,max_bias=0.0' 10"
+        "operations FLASH_ATTN_EXT 'hsk=64,.*nr23=.4,1.,kv=512,nb=(1|3),.*cap=0.0*,prec=f32.*permute=.0,1' 60"
     check 'greedy text is that of the CPU, SwiftShader' inside "$icd" 'same_text f16'
+    check 'and with q8_0 that of the reference' inside "$icd" 'same_as_reference q8_0'
+    check 'and with q4_0' inside "$icd" 'same_as_reference q4_0'
     check 'text and counts are those of NumPy under a policy, SwiftShader' inside "$icd" \
         "as_reference '$apart'"
     check 'greedy text of a packed model, SwiftShader' packed "$icd" \

@@ -428,7 +428,7 @@ struct ratp_external {
      * NULL: none. A query that sees no key gets 0. */
     const struct ratp_tensor *mask;
     const struct ratp_tensor *out;
-    const struct ratp_tensor *lse; /* NULL: not wanted; -inf for a query that sees no key, and no sink */
+    const struct ratp_tensor *lse; /* NULL: not wanted; -inf for a query without a key or sink */
     /* Since ABI 1.1. */
     /* A factor on the mask for each query head, as ALiBi has: [query_heads], finite, in host
      * memory; copied. Only with a mask. NULL: 1. */

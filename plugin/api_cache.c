@@ -287,7 +287,8 @@ static ratp_status attend(ratp_step *step, uint32_t layer, const struct ratp_att
     const struct step_io operands = {
         .q = items[IO_Q].operand, .k = items[IO_K].operand,     .v = items[IO_V].operand,
         .f = items[IO_F].operand, .o = items[IO_O].operand,     .out = items[IO_OUT].operand,
-        .lse = items[IO_LSE].operand, .sinks = items[IO_SINKS].operand.address, .wait = staging != NULL,
+        .lse = items[IO_LSE].operand, .sinks = items[IO_SINKS].operand.address,
+        .wait = staging != NULL,
     };
     status = step_run(step, layer, &operands, err);
     if (!status && staging)

@@ -90,7 +90,7 @@ static bool rows_fit(const struct ggml_tensor *op)
     if (op->src[0]->ne[0] < 2 * LEAST_CHANNELS)
         return refuse(op, "its rows are too short for packed heads; without -fa on they are");
     /* Of a cache in f32 llama.cpp's attention reads a copy, made before the cells are written. */
-    if (!rows_are_supported(op) || op->type == GGML_TYPE_F32)
+    if (!rows_are_supported(op) || (op->type != GGML_TYPE_F16 && op->type != GGML_TYPE_BF16))
         return refuse(op, "its cache must be f16 or bf16 (-ctk, -ctv)");
     if (op->src[0]->ne[2] != 1 || op->src[0]->ne[3] != 1)
         return refuse(op, "its rows come in planes");

@@ -253,6 +253,13 @@ static ratp_status record(struct backend *b, struct stream *s, const struct laye
 }
 
 /* `own_bytes`: of entries that the host does not keep. */
+/* Has the low bits of the addresses of all rows. */
+static uint64_t place_of(const struct staged *item)
+{
+    const struct operand *o = &item->operand;
+    return o->address | o->token_stride | o->head_stride | item->batch_stride;
+}
+
 static ratp_status run(struct backend *b, const struct ratp_external *p,
                        const struct variant *variant, struct external_entries *entries,
                        uint64_t own_bytes, const struct staged *items, bool wait,
@@ -266,6 +273,7 @@ static ratp_status run(struct backend *b, const struct ratp_external *p,
         .k_dtype = items[EXT_K].operand.dtype, .v_dtype = items[EXT_V].operand.dtype,
         .page_slots = p->key_tokens,
         .view_strides = true,
+        .odd_rows = (place_of(&items[EXT_K]) | place_of(&items[EXT_V])) % 8 != 0,
         .k_slot = items[EXT_K].operand.token_stride, .k_head = items[EXT_K].operand.head_stride,
         .v_slot = items[EXT_V].operand.token_stride, .v_head = items[EXT_V].operand.head_stride,
     };

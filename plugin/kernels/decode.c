@@ -49,8 +49,7 @@ struct decode_form decode_form(const struct vk_caps *caps, const struct layer_sh
         .teams = 1,
         .keys = caps->software ? KEYS_SOFTWARE : KEYS,
     };
-    /* A cache's rows lie at multiples of 16; a host's own only at multiples of 4. */
-    bool wide = caps->software && caps->int64 && !shape->view_strides;
+    bool wide = caps->software && caps->int64 && !shape->odd_rows;
     uint32_t operations = caps->full_subgroups ? caps->subgroup_operations : 0;
     if (form.lanes >= subgroup && (operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT)) {
         form.way = wide ? TEAM_ADD_WIDE : TEAM_ADD;

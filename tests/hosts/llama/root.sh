@@ -1,8 +1,8 @@
 # Sourced by run.sh: a Debian sid root with llama.cpp, in $sid; $sid_why says why there is none.
 sid=${RATPLUS_SID:-$PWD/.cache/sid}
 build=$PWD/build-llama
-sid_packages='llama.cpp llama.cpp-tools libggml-dev python3-gguf python3-numpy gcc libc6-dev meson ninja-build
-    pkgconf glslang-tools libvulkan-dev libvulkan-volk-dev libvulkan1 libcjson-dev zlib1g-dev'
+sid_packages='llama.cpp llama.cpp-tools libggml-dev libllama-dev python3-gguf python3-numpy gcc libc6-dev meson
+    ninja-build pkgconf glslang-tools libvulkan-dev libvulkan-volk-dev libvulkan1 libcjson-dev zlib1g-dev'
 
 sid_root() {
     sid_why='a root can be entered by root alone'

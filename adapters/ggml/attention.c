@@ -7,6 +7,7 @@
 #include "attention.h"
 
 #include "order.h"
+#include "summaries.h"
 
 #include <math.h>
 #include <string.h>
@@ -128,20 +129,39 @@ static struct ratp_tensor operand(const struct ggml_tensor *tensor, int token, i
     return t;
 }
 
-/* `by`: how the keys are chosen, and the output gates of the node; its other operands are
- * filled in here. With causal attention the mask says nothing more. */
+/* `gate`: the output gates of a packed node, whose heads are half of what ggml sees, or NULL. */
+static struct ratp_external sizes_of(const struct ggml_tensor *op, const struct part *part,
+                                     const struct ratp_tensor *gate)
+{
+    const struct ggml_tensor *q = op->src[0], *k = op->src[1], *v = op->src[2];
+    const struct numbers n = numbers_of(op);
+    const uint32_t halves = gate ? 2 : 1;
+    return (struct ratp_external){
+        .struct_size = sizeof(struct ratp_external),
+        .batch = part->sequences,
+        .query_tokens = (uint32_t)q->ne[1],
+        .query_heads = part->kv_heads * (uint32_t)(q->ne[2] / k->ne[2]),
+        .kv_heads = part->kv_heads,
+        .head_size = (uint32_t)q->ne[0] / halves,
+        .value_size = (uint32_t)v->ne[0] / halves,
+        .scale = n.scale,
+        .softcap = n.softcap,
+        .o = gate,
+    };
+}
+
+/* `by`: sizes, and how the keys are chosen; its operands are filled in here. With causal
+ * attention the mask says nothing more. */
 static ratp_status attend(struct adapter_device *device, const struct ggml_tensor *op,
                           const struct part *part, struct ratp_external by)
 {
     const struct ggml_tensor *q = op->src[0], *k = op->src[1], *v = op->src[2];
     const struct ggml_tensor *mask = by.causal ? NULL : op->src[MASK];
-    const struct numbers n = numbers_of(op);
     const size_t group = (size_t)(q->ne[2] / k->ne[2]), head = part->kv_head;
     const struct ratp_tensor tq = operand(q, 1, 2, part->sequence, head * group);
     const struct ratp_tensor tk = operand(k, 1, 2, part->sequence, head);
     const struct ratp_tensor tv = operand(v, 1, 2, part->sequence, head);
     const struct ratp_tensor out = operand(op, 2, 1, part->sequence, head * group);
-    const uint32_t halves = by.o ? 2 : 1;
     struct ratp_tensor tm = {0}, to = {0}, ts = {0};
     float slopes[MAX_HEADS];
     if (by.o) {
@@ -152,23 +172,14 @@ static ratp_status attend(struct adapter_device *device, const struct ggml_tenso
     if (mask)
         tm = operand(mask, 1, 2, mask->ne[3] == 1 ? 0 : part->sequence,
                      mask->ne[2] == 1 ? 0 : head * group);
-    if (mask && n.max_bias > 0) {
-        alibi_slopes(n.max_bias, (uint32_t)q->ne[2], slopes);
+    if (mask && numbers_of(op).max_bias > 0) {
+        alibi_slopes(numbers_of(op).max_bias, (uint32_t)q->ne[2], slopes);
         by.slopes = slopes + head * group;
     }
     if (op->src[SINKS]) {
         ts = operand(op->src[SINKS], 1, 0, 0, head * group);
         by.sinks = &ts;
     }
-    by.struct_size = sizeof by;
-    by.batch = part->sequences;
-    by.query_tokens = (uint32_t)q->ne[1];
-    by.query_heads = part->kv_heads * (uint32_t)group;
-    by.kv_heads = part->kv_heads;
-    by.head_size = (uint32_t)q->ne[0] / halves;
-    by.value_size = (uint32_t)v->ne[0] / halves;
-    by.scale = n.scale;
-    by.softcap = n.softcap;
     by.q = &tq;
     by.k = &tk;
     by.v = &tv;
@@ -193,44 +204,64 @@ static enum fallback refusal_of(const struct ratp_variant *variant, const struct
         return FALLBACK_NONE;
     if (variant->kind == RATP_SNAPKV)
         return FALLBACK_SNAPKV;
-    if (variant->kind == RATP_QUEST || variant->kind == RATP_MOBA)
-        return FALLBACK_CHOOSING;
     if (t->mask.why)
         return t->mask.why;
     return t->ordered ? FALLBACK_NONE : FALLBACK_ORDER;
 }
 
 /* The part of a call that a variant decides, for a run of heads. The variant is read
- * when the call is made. */
-static enum fallback choose(struct ratp_external *by, const struct ratp_variant *variant,
-                            const struct together *t, const struct ggml_tensor *op)
+ * when the call is made, and the type of `by->k`. */
+static enum fallback choose(struct adapter_device *device, struct ratp_external *by,
+                            const struct head_run *run, const struct together *t,
+                            const struct ggml_tensor *op, uint32_t sequence)
 {
-    const enum fallback why = refusal_of(variant, t);
-    *by = (struct ratp_external){.key_tokens = (uint32_t)op->src[1]->ne[1]};
+    const enum fallback why = refusal_of(&run->variant, t);
+    by->key_tokens = (uint32_t)op->src[1]->ne[1];
     if (t->mask.why)
         return why;
     by->causal = 1;
     by->first_position = t->mask.first;
-    by->key_tokens = t->mask.first + (uint32_t)op->src[0]->ne[1];
-    by->variant = why || variant->kind == RATP_DENSE ? NULL : variant;
-    return why;
+    by->key_tokens = t->mask.first + by->query_tokens;
+    if (why || run->variant.kind == RATP_DENSE)
+        return why;
+    by->variant = &run->variant;
+    if (!variant_chooses(by->variant, NULL, NULL) ||
+        summaries_take(device->ratp, device->opened, op->src[1], sequence, run, by))
+        return FALLBACK_NONE;
+    by->variant = NULL;
+    return FALLBACK_SUMMARIES;
+}
+
+/* At most: which they are is known to the device alone. */
+static uint64_t keys_chosen(const struct ratp_external *by, uint32_t block, uint32_t most)
+{
+    const uint64_t group = by->query_heads / by->kv_heads;
+    const uint64_t choosers =
+        by->query_tokens * (by->variant->selection == RATP_SELECT_GROUP ? 1 : group);
+    const uint64_t own = by->key_tokens - by->first_position / block * block;
+    const uint64_t keys = choosers * (most - 1) * block + own;
+    return keys < by->key_tokens ? keys : by->key_tokens;
 }
 
 /* The keys that one of the queries attends. */
-static uint64_t keys_attended(const struct ratp_external *by, uint32_t queries)
+static uint64_t keys_attended(const struct ratp_external *by)
 {
     const struct ratp_variant *v = by->variant;
+    uint32_t block = 0, most = 0;
     if (!v)
         return by->key_tokens;
+    if (variant_chooses(v, &block, &most))
+        return keys_chosen(by, block, most);
     const uint64_t window = by->first_position > v->window ? by->first_position - v->window : 0;
     const uint64_t sinks = v->sinks < window ? v->sinks : window;
     const uint64_t spread = v->kind == RATP_DILATED ? window / v->dilation - sinks / v->dilation
                                                     : 0;
-    return by->first_position + queries - window + sinks + spread;
+    return by->key_tokens - window + sinks + spread;
 }
 
-static void count(const struct ggml_tensor *op, const struct part *part,
-                  const struct ratp_external *by, enum fallback why, struct node_ways *ways)
+static void count(struct adapter_device *device, const struct ggml_tensor *op,
+                  const struct part *part, const struct ratp_external *by, enum fallback why,
+                  struct node_ways *ways)
 {
     const struct ggml_tensor *k = op->src[1], *v = op->src[2];
     const size_t head = ggml_row_size(k->type, k->ne[0]) + ggml_row_size(v->type, v->ne[0]);
@@ -240,8 +271,8 @@ static void count(const struct ggml_tensor *op, const struct part *part,
                                       : WAY_MASK;
     ways->ways |= UINT64_C(1) << way;
     ways->fallbacks |= UINT64_C(1) << why;
-    statistics_read(way, keys_attended(by, (uint32_t)op->src[0]->ne[1]) * key * part->kv_heads *
-                             part->sequences);
+    statistics_read(way, keys_attended(by) * key * part->kv_heads * part->sequences +
+                             summaries_read(device->ratp, device->opened, by));
 }
 
 static ratp_status run_together(struct adapter_device *device, const struct pass *pass,
@@ -249,18 +280,21 @@ static ratp_status run_together(struct adapter_device *device, const struct pass
                                 const struct ggml_tensor *op, struct node_ways *ways)
 {
     const struct ggml_tensor *mask = op->src[MASK];
+    const struct ratp_tensor k = {.struct_size = sizeof k, .dtype = dtype_of(op->src[1]->type)};
     ratp_status status = RATP_OK;
     for (uint32_t i = 0; i < runs && !status; i++) {
         const struct head_run *run = &pass->runs[i];
-        struct ratp_external by;
-        const enum fallback why = choose(&by, &run->variant, t, op);
-        by.o = pass->gate;
-        /* A mask that sequences share has no batch stride: then each is a call of its own. */
-        const bool apart = !by.causal && mask && mask->ne[3] == 1;
+        /* A mask that sequences share has no batch stride, and summaries are a sequence's own:
+         * then each is a call of its own. */
+        const bool apart = (t->mask.why && mask && mask->ne[3] == 1) ||
+                           variant_chooses(&run->variant, NULL, NULL);
         struct part part = {t->first, apart ? 1 : t->count, run->first, run->count};
         for (; part.sequence < t->first + t->count && !status; part.sequence += part.sequences) {
+            struct ratp_external by = sizes_of(op, &part, pass->gate);
+            by.k = &k;
+            const enum fallback why = choose(device, &by, run, t, op, part.sequence);
             status = attend(device, op, &part, by);
-            count(op, &part, &by, why, ways);
+            count(device, op, &part, &by, why, ways);
         }
     }
     return status;
@@ -285,6 +319,8 @@ ratp_status attention_run(struct adapter_device *device, struct pass *pass,
     struct node_ways ways = {0, 0};
     ratp_status status = RATP_OK;
     pass->layer = order_layer(k);
+    if (pass->layer >= 0)
+        summaries_follow(k, pass->layer, pass->policy, pass->runs);
     const uint32_t runs = policy_runs(pass->policy, pass->layer, (uint32_t)k->ne[2], part,
                                       pass->runs);
     struct together now = look(pass, op, 0);

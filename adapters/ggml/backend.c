@@ -2,6 +2,7 @@
 #include "attention.h"
 #include "order.h"
 #include "packed.h"
+#include "summaries.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -58,6 +59,7 @@ static bool device_fails(struct adapter_device *d, const struct ggml_tensor *op,
     char why[256];
     if (!status)
         return false;
+    summaries_spoil();
     d->ratp->last_error(d->opened, why, sizeof why);
     complain("%s: node %s: %s: %s", d->name, op->name, d->ratp->status_name(status), why);
     return true;

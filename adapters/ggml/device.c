@@ -1,6 +1,8 @@
 /* A device of the library as a device of ggml. */
 #include "adapter.h"
 
+#include "order.h"
+
 #include <stdio.h>
 
 static const char *device_name(ggml_backend_dev_t device)
@@ -72,7 +74,10 @@ static ggml_backend_buffer_type_t device_buffer_type(ggml_backend_dev_t device)
 static bool device_supports_op(ggml_backend_dev_t device, const struct ggml_tensor *op)
 {
     (void)device;
-    return op_is_supported(op);
+    const bool supported = op_is_supported(op);
+    if (!supported)
+        order_host_runs(op);
+    return supported;
 }
 
 static bool device_supports_buffers(ggml_backend_dev_t device, ggml_backend_buffer_type_t type)

@@ -1,5 +1,7 @@
 #include "order.h"
 
+#include "summaries.h"
+
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -134,11 +136,23 @@ static size_t row_at(const struct ggml_tensor *index, size_t i)
     return (size_t)narrow;
 }
 
+static void spoil_summaries(const struct ggml_tensor *op)
+{
+    const struct ggml_tensor *index = op->src[1], *root = root_of(op);
+    if (op->ne[2] > 1 || op->ne[3] > 1)
+        summaries_wrote(root->data, ggml_nbytes(root));
+    else
+        for (size_t i = 0; i < (size_t)index->ne[0]; i++)
+            summaries_wrote((const unsigned char *)op->data + row_at(index, i) * op->nb[1],
+                            op->nb[1]);
+}
+
 void order_set_rows(const struct ggml_tensor *op)
 {
     const struct ggml_tensor *index = op->src[1];
     if (order_layer(op) < 0)
         return;
+    spoil_summaries(op);
     pthread_mutex_lock(&table.lock);
     struct cache *c = add_cache(root_of(op)->data);
     if (c) {
@@ -210,6 +224,7 @@ void order_host_wrote(const struct ggml_tensor *tensor, size_t offset, size_t si
 {
     if (order_layer(tensor) < 0)
         return;
+    summaries_wrote((const unsigned char *)tensor->data + offset, size);
     pthread_mutex_lock(&table.lock);
     struct cache *c = add_cache(root_of(tensor)->data);
     if (c) {
@@ -222,9 +237,17 @@ void order_host_wrote(const struct ggml_tensor *tensor, size_t offset, size_t si
     pthread_mutex_unlock(&table.lock);
 }
 
+void order_host_runs(const struct ggml_tensor *op)
+{
+    const struct ggml_tensor *root = root_of(op);
+    if (op != root && order_layer(op) >= 0)
+        summaries_wrote(root->data, ggml_nbytes(root));
+}
+
 void order_forget(const void *memory, size_t size)
 {
     const unsigned char *begin = memory;
+    summaries_forget(memory, size);
     pthread_mutex_lock(&table.lock);
     for (size_t i = table.count; i-- > 0;)
         if (table.caches[i].data >= begin && table.caches[i].data < begin + size) {

@@ -18,11 +18,15 @@
  * llama.cpp's cache_k_l0, cache_k_l1 ... */
 int order_layer(const struct ggml_tensor *tensor);
 
+/* Each of these also tells the summaries of K. */
+
 /* A cache write of one token a row; `op` is a SET_ROWS node that was run. */
 void order_set_rows(const struct ggml_tensor *op);
 /* The host read, or wrote, `size` bytes from `offset` on in the tensor's data. */
 void order_host_read(const struct ggml_tensor *tensor, size_t offset, size_t size);
 void order_host_wrote(const struct ggml_tensor *tensor, size_t offset, size_t size);
+/* The host is told to run `op` itself: it may turn K where it lies, as a context shift does. */
+void order_host_runs(const struct ggml_tensor *op);
 /* The host freed or cleared this memory. */
 void order_forget(const void *memory, size_t size);
 

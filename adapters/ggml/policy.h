@@ -26,6 +26,8 @@ struct adapter_policy *policy_take(void);
  * of it at the start holds until the end. [any thread] */
 double policy_packed_theta(void);
 void policy_give(struct adapter_policy *policy);
+/* Tells one reading from all others; 0 for NULL. [any thread] */
+uint64_t policy_number(const struct adapter_policy *policy);
 /* The runs of a layer's `kv_heads` heads, at most so many; how many there are. `part` is
  * RATP_PART_PROMPT or RATP_PART_DECODE. Without a policy, and for layers below 0, one of
  * dense. [any thread] */

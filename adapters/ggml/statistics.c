@@ -2,6 +2,7 @@
 
 #include "adapter.h"
 #include "policy.h"
+#include "summaries.h"
 
 #include <cjson/cJSON.h>
 #include <inttypes.h>
@@ -20,7 +21,7 @@ static const char *const reasons[FALLBACK_REASONS] = {
     [FALLBACK_MASK_GAPS] = "the mask hides cells before the query's own",
     [FALLBACK_MASK_STEPS] = "the mask is not causal",
     [FALLBACK_ORDER] = "cells are not known to be in order of position",
-    [FALLBACK_CHOOSING] = "quest and moba are not here yet",
+    [FALLBACK_SUMMARIES] = "there are no summaries of K to choose by",
     [FALLBACK_SNAPKV] = "snapkv needs a cache of the library's own",
 };
 
@@ -158,11 +159,13 @@ static void print_table(void)
         if (c.fallbacks[i])
             fprintf(stderr, "  %-52s %10" PRIu64 "\n", reasons[i], c.fallbacks[i]);
     }
-    fprintf(stderr, "  %-52s %10s %16s\n", "all", "seconds", "K and V, MiB");
+    fprintf(stderr, "  %-52s %10s %16s\n", "all", "seconds", "MiB");
     fprintf(stderr, "  %-52s %10.3f %16.3f\n", "attention, read", c.attention_seconds,
             (double)read / 0x1p20);
     fprintf(stderr, "  %-52s %10.3f %16.3f\n", "cache writes, written", c.write_seconds,
             (double)c.written / 0x1p20);
+    fprintf(stderr, "  %-52s %10s %16.3f\n", "summaries of K, held now", "",
+            (double)summaries_held() / 0x1p20);
 }
 
 static cJSON *add_ways(cJSON *json, const struct counts *c)
@@ -190,6 +193,7 @@ static char *make_json(void)
         if (c.fallbacks[i])
             cJSON_AddNumberToObject(list, reasons[i], (double)c.fallbacks[i]);
     cJSON_AddNumberToObject(json, "bytes_written", (double)c.written);
+    cJSON_AddNumberToObject(json, "summary_bytes", (double)summaries_held());
     cJSON_AddNumberToObject(json, "attention_seconds", c.attention_seconds);
     cJSON_AddNumberToObject(json, "write_seconds", c.write_seconds);
     char *text = cJSON_PrintUnformatted(json);

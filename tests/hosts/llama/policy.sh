@@ -58,10 +58,27 @@ refused_policies() {
 
 # What a host's cache cannot have is dense, and said and counted.
 dense_instead() {
-    speak instead '{"default": "quest64", "rules": [{"layers": 1, "variant": "snapkv64"}]}' -c 512 -n 48 &&
+    speak instead '{"default": "dense", "rules": [{"layers": 1, "variant": "snapkv64"}]}' -c 512 -n 48 &&
         cmp "$work/cpu.text" "$work/instead.text" &&
-        counted instead '"snapkv needs a cache of the library'"'"'s own":47' &&
-        counted instead 'not here yet":94' && grep -aq 'quest and moba are not here yet' "$work/instead.log"
+        counted instead '"snapkv needs a cache of the library'"'"'s own":47'
+}
+
+# Nor what there is no memory for.
+no_memory() {
+    gcc -Wall -Wextra -shared -fPIC -I../../../abi -o "$work/libnomemory.so" no_memory.c || return 1
+    (export LD_PRELOAD="$work/libnomemory.so" LD_LIBRARY_PATH="$BUILD/plugin"
+        speak memory '{"default": "quest32p8"}' -c 512 -n 48) &&
+        cmp "$work/cpu.text" "$work/memory.text" &&
+        counted memory '"there are no summaries of K to choose by":141'
+}
+
+# Summaries of K when the host turns K where it lies.
+turned() {
+    printf '%s\n' '{"default": "quest32p8", "rules": [{"layers": 1, "variant": "moba16k3"}]}' >"$work/turned.json"
+    gcc -Wall -Wextra -o "$work/turned" turned.c -lllama -lggml -lggml-base -lm &&
+        GGML_BACKEND_PATH=$plugin RATPLUS_POLICY=$work/turned.json RATPLUS_STATS=json \
+            "$work/turned" "$work/tiny.gguf" 2>"$work/turned.log" && counted turned '"fallbacks":{}' &&
+        counted turned '"quest32p8":{"nodes":46,'
 }
 
 # A host that shifts its context: gaps, then cells that are filled anew, out of order.

@@ -12,6 +12,7 @@ import time
 import urllib.request
 
 PORT = 18600 + os.getpid() % 1000
+CHOOSING = '{"default": "quest32p8", "rules": [{"layers": 1, "variant": "moba16k3"}]}'
 LONG, SHORT = "In_the_beginning_" * 12, "A_cat_and_a_dog_" * 5
 
 
@@ -113,6 +114,29 @@ def check(server):
     want(both() == alone["d16w16"], "after many changes the text is another")
     ways = [way for way in server.stats()["attention"] if re.match("d[45]w", way)]
     want(len(ways) > 1, f"{changes} changes under load, of which {ways} ran")
+
+    # Two prompts that share their first half: what is known of the first's second half and
+    # of what it was answered must not be what the second's queries choose by.
+    ends = [LONG + end * 6 for end in ("The_first_tale_", "And_others_say_")]
+    alone = []
+    for prompt in ends:
+        server.write('{"default": "dense"}')
+        say("x", 1, 2)
+        want(not server.stats()["summary_bytes"], "summaries outlive the policy that needs them")
+        server.write(CHOOSING)
+        alone.append(say(prompt, 0))
+    want(alone[0] != alone[1], "unlike prompts say the same")
+    want([say(prompt, 0, keep=True) for prompt in ends * 2] == alone * 2,
+         "after a prompt that begins alike another says something else")
+    stats = server.stats()
+    want({"quest32p8", "moba16k3"} <= set(stats["attention"]), "nothing was chosen")
+    want(stats["summary_bytes"] > 0, "no summaries are kept")
+    # And where the server itself writes the cache, of a prompt that it had put aside.
+    first = say(ends[1], 0, keep=True)
+    say(SHORT, 0, keep=True)
+    want(say(ends[1], 0, keep=True) == first, "quest: a slot that was brought back differs")
+    want(both() == [say(LONG, 0), say(SHORT, 1)], "quest: two at once say something else")
+    server.write('{"default": "d16w16"}')
 
     # A slot that the server keeps aside and brings back goes on as before. The prompt is
     # new: what the server kept of others was computed under other policies.

@@ -3,9 +3,9 @@ with the ggml backend: the text, and the statistics that the backend gives as JS
 
 Usage: reference.py MODEL.gguf POLICY.json PROMPT UBATCH TOKENS TEXT LOG
 TEXT is the host's output, in which no token of control was allowed, LOG its stderr with
-the line of JSON. Policies may have what the tests use: names of dense, dilated and
-streaming, one for prompts before a colon, and rules with a number or "a-b" for layers
-and heads. Ends with 1 when a token of the text is not the best, or the counts differ,
+the line of JSON. Policies may have what the tests use: names of dense, dilated,
+streaming, quest and moba (with page or block), one for prompts before a colon, and rules
+with a number or "a-b" for layers and heads. Ends with 1 when a token of the text is not the best, or the counts differ,
 or dense attention would say the same."""
 
 import json
@@ -55,6 +55,44 @@ def rounded(x):
     return x.astype(np.float32).astype(np.float16).astype(np.float64)
 
 
+def numbers(name):
+    """Of a variant that chooses: tokens of a block, and how many a query attends."""
+    first, last = (int(n) for n in re.findall(r"\d+", name))
+    return (last, first // last) if name.startswith("quest") else (first, last)
+
+
+def chosen(name, q, k, first):
+    """[queries, heads, keys]: the best blocks before a query's own, and its own."""
+    block, most = numbers(name)
+    blocks = k[: len(k) // block * block].reshape(-1, block, k.shape[-1])
+    if name.startswith("quest"):
+        ends = np.stack([blocks.min(1), blocks.max(1)])
+        score = (q[:, :, None, None] * ends).max(-3).sum(-1)
+    else:
+        score = np.einsum("tgc,bc->tgb", q, blocks.mean(1))
+    if name.endswith("g"):
+        score = np.broadcast_to(score.sum(1, keepdims=True), score.shape)
+    seen = np.zeros(q.shape[:2] + (len(k),), dtype=bool)
+    for t in range(len(q)):
+        own = (first + t) // block
+        seen[t, :, own * block : first + t + 1] = True
+        for head in range(q.shape[1]):
+            for best in np.argsort(-score[t, head, :own], kind="stable")[: most - 1]:
+                seen[t, head, best * block : (best + 1) * block] = True
+    return seen
+
+
+def bytes_chosen(name, seen, first, count, size):
+    """What the backend counts: it does not know which keys, but how many at most."""
+    block, most = numbers(name)
+    total, choosers = first + count, count * (1 if name.endswith("g") else seen.shape[1])
+    keys = min(total, choosers * (most - 1) * block + total - first // block * block)
+    if seen.any((0, 1)).sum() > keys:
+        raise SystemExit(f"{name}: queries attend more than {keys} keys")
+    blocks = (total - 1) // block
+    return (keys + blocks * (blocks >= most)) * 2 * 2 * size
+
+
 def attended(name, first, count):
     """[queries, keys]: which keys the queries from position `first` on attend."""
     t, j = np.arange(first, first + count)[:, None], np.arange(first + count)[None]
@@ -79,6 +117,8 @@ def variant(policy, layer, head, prompt):
     for rule in policy.get("rules", []):
         if inside(rule.get("layers"), layer) and inside(rule.get("heads"), head):
             name = rule["variant"]
+    if prompt and name.startswith("quest"):
+        return "dense"
     return name.partition(":")[0] if prompt else name.split(":")[-1]
 
 
@@ -103,14 +143,21 @@ def forward(m, policy, tokens, first, counts):
         y = np.empty_like(q)
         names = [variant(policy, layer, head, len(tokens) > 1) for head in range(m.kv_heads)]
         for head, name in enumerate(names):
-            seen = attended(name, first, len(tokens))
             mine = slice(head * group, (head + 1) * group)
+            chooses = name.startswith(("quest", "moba"))
+            if chooses:
+                seen = chosen(name, q[:, mine], k[head], first)
+            else:
+                seen = attended(name, first, len(tokens))[:, None]
             s = np.einsum("tgc,jc->tgj", q[:, mine], k[head]) / np.sqrt(m.size)
-            s = np.where(seen[:, None], s, -np.inf)
+            s = np.where(seen, s, -np.inf)
             s = np.exp(s - s.max(-1, keepdims=True))
             y[:, mine] = np.einsum("tgj,jc->tgc", s / s.sum(-1, keepdims=True), v[head])
             count = counts.setdefault(name, {"nodes": 0, "bytes": 0})
-            count["bytes"] += int(seen.any(0).sum()) * 2 * 2 * m.size
+            if chooses:
+                count["bytes"] += bytes_chosen(name, seen, first, len(tokens), m.size)
+            else:
+                count["bytes"] += int(seen.any((0, 1)).sum()) * 2 * 2 * m.size
         for name in set(names):
             counts[name]["nodes"] += 1
         x = x + y.reshape(len(x), -1) @ weight("attn_output")

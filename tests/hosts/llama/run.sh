@@ -89,12 +89,16 @@ check 'the validation layer is silent, and so are its checks of synchronisation'
 check 'a dense policy says what the CPU does' inside /none dense_policy
 heads='{"layers": "1-2", "heads": 1, "variant": "d4"}' beyond='{"layers": "3-90", "variant": "d2"}'
 apart='{"default": "streamw24s4:d8w16", "rules": [{"layers": 0, "heads": 0, "variant": "dense"}]}'
+choosing='{"default": "moba16k3:quest48p8g", "rules": [{"layers": 1, "heads": 1, "variant": "d8w16"}]}'
 for policy in '{"default": "d16w64s2"}' '{"default": "streamw32s4"}' "$apart" \
-    "{\"default\": \"d8w16\", \"rules\": [$heads, $beyond]}"; do
+    "{\"default\": \"d8w16\", \"rules\": [$heads, $beyond]}" '{"default": "quest32p8"}' \
+    '{"default": "moba16k2"}' "$choosing"; do
     check "text and counts are those of NumPy under $policy" inside /none "as_reference '$policy'"
 done
 check 'a bad policy is refused with its place, and attention stays dense' inside /none refused_policies
 check 'kinds that a host has no cache for are dense, and counted' inside /none dense_instead
+check 'quest without memory for its summaries is dense, and counted' inside /none no_memory
+check 'summaries of K are made anew when the host turns K in its cache' inside /none turned
 check 'after a context shift, where cells are out of order, attention is dense' inside /none shifted
 check 'so it is after a cache was loaded from a file' inside /none loaded
 check 'a server of two slots follows its policy as it changes' inside /none policy_served
@@ -134,6 +138,8 @@ if manifest=$(sh tests/swiftshader.sh); then
     check 'greedy text of a packed model, SwiftShader' packed "$icd" \
         'packed_same_text llama d16w64s4'
     check 'logits of a packed model, SwiftShader' packed "$icd" 'packed_logits dense'
+    check 'and so under one that chooses keys by the query, SwiftShader' inside "$icd" \
+        "as_reference '$choosing'"
 else
     skip 'SwiftShader could not be had'
 fi

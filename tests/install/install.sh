@@ -14,7 +14,7 @@ export PKG_CONFIG_LIBDIR="${pc%/*}" PKG_CONFIG_PATH= PKG_CONFIG_SYSROOT_DIR="$de
 lib=$dest$(PKG_CONFIG_SYSROOT_DIR='' pkg-config --variable=libdir ratplus)
 include=$dest$(PKG_CONFIG_SYSROOT_DIR='' pkg-config --variable=includedir ratplus)
 
-for file in "$include/ratplus.h" "$include/ratplus_vulkan.h" \
+for file in "$include/ratplus.h" "$include/ratplus_types.h" "$include/ratplus_vulkan.h" \
         "$lib/libratplus.so" "$lib/libratplus.so.$major"; do
     [ -e "$file" ] || { echo "${file#"$dest"} was not installed"; exit 1; }
 done

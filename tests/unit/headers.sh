@@ -7,7 +7,7 @@ warnings="-Wall -Wextra -Wpedantic -Werror -Wstrict-prototypes -Wconversion"
 folder=$(mktemp -d) || exit 1
 trap 'rm -r "$folder"' EXIT
 bad=0
-for header in ratplus.h ratplus_vulkan.h; do
+for header in ratplus.h ratplus_types.h ratplus_vulkan.h; do
     # Twice: an include guard that does not work is found too.
     printf '#include <%s>\n#include <%s>\nint main(void) { return 0; }\n' $header $header \
         >"$folder/alone.c"

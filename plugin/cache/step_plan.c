@@ -78,16 +78,10 @@ static void add_selection(const struct step_part *part, uint32_t slab, struct gp
     const struct summary *summary = view->line_pos0 ? NULL : summary_for(store, variant);
     view->summaries = part->seq->layout->summaries;
     view->summary_head = store->summary_bytes;
-    uint32_t last = part->seq->length + part->rows - 1;
-    if (!summary || last / variant->block < variant->choose)
-        return; /* nothing to choose: all is attended, in reads that heads share */
-    view->select = summary->select;
-    view->block = variant->block;
-    view->choose = variant->choose;
-    view->by_group = variant->by_group;
+    if (!summary)
+        return;
     view->entry_at = summary->at;
-    view->entry_tokens = summary->entry_tokens;
-    view->entry_bytes = summary->entry_bytes;
+    plan_selection(view, variant, summary->select, summary->entry_tokens, summary->entry_bytes);
 }
 
 /* The view of part i in a class, of which `slab` is one; the part's line pages

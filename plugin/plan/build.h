@@ -33,6 +33,11 @@ struct view_source {
 
 void plan_view(const struct view_source *source, struct gpu_view *view);
 
+/* Queries of a planned view choose as the variant says, by entries that tell of K so. Where
+ * the last has nothing to leave out all is attended, in reads that heads share. */
+void plan_selection(struct gpu_view *view, const struct variant *variant, uint32_t select,
+                    uint32_t entry_tokens, uint32_t entry_bytes);
+
 /* Memory-scan lists for the batch; fills plan->chunks, locals, scans, carries.
  * The new tokens of each view stand in the blob as words from `rows_offset` on. */
 void plan_chunks(struct plan *plan, struct blob *blob, uint32_t rows_offset, uint32_t views,

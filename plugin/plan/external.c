@@ -46,20 +46,11 @@ static void add_selection(const struct external_source *source, uint32_t zero, u
                           struct gpu_view *view)
 {
     const struct external_entries *e = &source->entries;
-    const struct variant *variant = &source->variant;
     view->offsets = view->summaries = zero;
     view->summary_head = e->head;
     view->entry_page0 = page;
     view->entry_pages = 1;
-    uint32_t last = source->first_position + source->rows - 1;
-    if (last / variant->block < variant->choose)
-        return;
-    view->select = e->select;
-    view->block = variant->block;
-    view->choose = variant->choose;
-    view->by_group = variant->by_group;
-    view->entry_tokens = e->tokens;
-    view->entry_bytes = e->step;
+    plan_selection(view, &source->variant, e->select, e->tokens, e->step);
 }
 
 static void add_view(const struct external_source *source, uint32_t b, struct gpu_view *view)

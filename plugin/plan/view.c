@@ -88,3 +88,17 @@ void plan_view(const struct view_source *s, struct gpu_view *view)
     add_kept(s, view);
     add_window(s, view);
 }
+
+void plan_selection(struct gpu_view *view, const struct variant *variant, uint32_t select,
+                    uint32_t entry_tokens, uint32_t entry_bytes)
+{
+    uint32_t last = view->pos0 + view->rows - 1;
+    if (last / variant->block < variant->choose)
+        return;
+    view->select = select;
+    view->block = variant->block;
+    view->choose = variant->choose;
+    view->by_group = variant->by_group;
+    view->entry_tokens = entry_tokens;
+    view->entry_bytes = entry_bytes;
+}

@@ -36,6 +36,8 @@ void device_init(struct adapter_device *device, ggml_backend_reg_t registration)
 ratp_device *device_open(struct adapter_device *device);
 
 void buffer_type_init(struct adapter_device *device);
+/* The whole tensor that one is a view of, or itself. */
+const struct ggml_tensor *tensor_root(const struct ggml_tensor *tensor);
 /* Where a tensor in one of our buffers lies. */
 void buffer_place(const struct ggml_tensor *tensor, ratp_buffer **buffer, uint64_t *offset);
 

@@ -137,6 +137,13 @@ static ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_
     return ggml_backend_buffer_init(type, calls, m, size);
 }
 
+const struct ggml_tensor *tensor_root(const struct ggml_tensor *tensor)
+{
+    while (tensor->view_src)
+        tensor = tensor->view_src;
+    return tensor;
+}
+
 void buffer_place(const struct ggml_tensor *tensor, ratp_buffer **buffer, uint64_t *offset)
 {
     const struct mapped *m = tensor->buffer->context;

@@ -1,4 +1,5 @@
 #include "order.h"
+#include "adapter.h"
 
 #include "summaries.h"
 
@@ -38,17 +39,10 @@ static struct {
     size_t saved_next;
 } table = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static const struct ggml_tensor *root_of(const struct ggml_tensor *tensor)
-{
-    while (tensor->view_src)
-        tensor = tensor->view_src;
-    return tensor;
-}
-
 int order_layer(const struct ggml_tensor *tensor)
 {
     static const char prefix[] = "cache_k_l";
-    const char *name = root_of(tensor)->name;
+    const char *name = tensor_root(tensor)->name;
     char *end = NULL;
     if (strncmp(name, prefix, sizeof prefix - 1) != 0)
         return -1;
@@ -138,7 +132,7 @@ static size_t row_at(const struct ggml_tensor *index, size_t i)
 
 static void spoil_summaries(const struct ggml_tensor *op)
 {
-    const struct ggml_tensor *index = op->src[1], *root = root_of(op);
+    const struct ggml_tensor *index = op->src[1], *root = tensor_root(op);
     if (op->ne[2] > 1 || op->ne[3] > 1)
         summaries_wrote(root->data, ggml_nbytes(root));
     else
@@ -154,7 +148,7 @@ void order_set_rows(const struct ggml_tensor *op)
         return;
     spoil_summaries(op);
     pthread_mutex_lock(&table.lock);
-    struct cache *c = add_cache(root_of(op)->data);
+    struct cache *c = add_cache(tensor_root(op)->data);
     if (c) {
         const size_t count = (size_t)index->ne[0];
         drop_written(c);
@@ -195,7 +189,7 @@ void order_host_read(const struct ggml_tensor *tensor, size_t offset, size_t siz
     if (order_layer(tensor) < 0)
         return;
     pthread_mutex_lock(&table.lock);
-    struct cache *c = find_cache(root_of(tensor)->data);
+    struct cache *c = find_cache(tensor_root(tensor)->data);
     const size_t place = c ? place_in(c, tensor->data) + offset : 0;
     for (size_t i = 0; c && i < c->stream_count; i++) {
         const struct stream *s = &c->streams[i];
@@ -226,20 +220,20 @@ void order_host_wrote(const struct ggml_tensor *tensor, size_t offset, size_t si
         return;
     summaries_wrote((const unsigned char *)tensor->data + offset, size);
     pthread_mutex_lock(&table.lock);
-    struct cache *c = add_cache(root_of(tensor)->data);
+    struct cache *c = add_cache(tensor_root(tensor)->data);
     if (c) {
         const size_t place = place_in(c, tensor->data) + offset;
         for (size_t i = 0; i < c->stream_count; i++)
             if (place + size > c->streams[i].begin)
                 cut_at(c, place > c->streams[i].begin ? place : c->streams[i].begin);
-        restore(c, root_of(tensor), place, size);
+        restore(c, tensor_root(tensor), place, size);
     }
     pthread_mutex_unlock(&table.lock);
 }
 
 void order_host_runs(const struct ggml_tensor *op)
 {
-    const struct ggml_tensor *root = root_of(op);
+    const struct ggml_tensor *root = tensor_root(op);
     if (op != root && order_layer(op) >= 0)
         summaries_wrote(root->data, ggml_nbytes(root));
 }
@@ -275,7 +269,7 @@ bool order_holds(const struct ggml_tensor *keys, int64_t sequence, int64_t queri
 {
     bool holds = false;
     pthread_mutex_lock(&table.lock);
-    struct cache *c = find_cache(root_of(keys)->data);
+    struct cache *c = find_cache(tensor_root(keys)->data);
     struct stream *s = NULL;
     if (c)
         s = find_stream(c, place_in(c, keys->data) + (size_t)sequence * keys->nb[3], keys->nb[1]);

@@ -37,11 +37,6 @@ struct packed {
     size_t gates_size;
 };
 
-static const struct ggml_tensor *whole(const struct ggml_tensor *view)
-{
-    return view->view_src ? view->view_src : view;
-}
-
 struct packed *packed_create(struct adapter_device *device, double theta)
 {
     struct packed *p = calloc(1, sizeof *p);
@@ -100,7 +95,7 @@ static bool rows_fit(const struct ggml_tensor *op)
 static struct rows *rows_of(struct packed *p, const struct ggml_tensor *view)
 {
     for (int i = 0; i < 2; i++)
-        if (p->rows[i].cache == whole(view))
+        if (p->rows[i].cache == tensor_root(view))
             return &p->rows[i];
     return NULL;
 }
@@ -134,7 +129,7 @@ bool packed_record(struct packed *p, const struct ggml_tensor *op)
         memcpy(r->values + i * r->channels, (unsigned char *)source->data + i * source->nb[1],
                r->channels * sizeof *r->values);
     }
-    r->cache = whole(op);
+    r->cache = tensor_root(op);
     return true;
 }
 

@@ -1,4 +1,5 @@
 #include "summaries.h"
+#include "adapter.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -58,18 +59,11 @@ static bool is_older(const struct summary *s, const struct ggml_tensor *root, ui
     return s->policy != policy && s->begin >= data && s->begin < data + ggml_nbytes(root);
 }
 
-static const struct ggml_tensor *root_of(const struct ggml_tensor *tensor)
-{
-    while (tensor->view_src)
-        tensor = tensor->view_src;
-    return tensor;
-}
-
 void summaries_follow(const struct ggml_tensor *keys, int layer, struct adapter_policy *policy,
                       struct head_run *runs)
 {
     static const ratp_part_kind parts[] = {RATP_PART_PROMPT, RATP_PART_DECODE};
-    const struct ggml_tensor *root = root_of(keys);
+    const struct ggml_tensor *root = tensor_root(keys);
     const uint64_t number = policy_number(policy);
     bool older = false;
     pthread_mutex_lock(&all.lock);
@@ -137,7 +131,7 @@ bool summaries_take(const struct ratp_api *ratp, ratp_device *device,
     struct summary like = {
         .begin = (const unsigned char *)keys->data + sequence * keys->nb[3],
         .cell = keys->nb[1],
-        .cells = (uint32_t)root_of(keys)->ne[1],
+        .cells = (uint32_t)tensor_root(keys)->ne[1],
         .first_head = run->first,
         .heads = run->count,
         .kind = by->variant->kind,

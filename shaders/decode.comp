@@ -14,11 +14,26 @@
 layout(constant_id = 24) const uint V_BLOCKS = 1;
 layout(constant_id = 25) const uint KEYS = 4; // keys a team has in flight
 
+const uint HEAD_BLOCKS = (GROUP + HEADS - 1) / HEADS;
+
 vec4 sum[HEADS * V_BLOCKS * 2];
 float maximum[HEADS], total[HEADS], slope[HEADS];
 
 shared vec2 team_stats[TEAMS * HEADS];
 shared vec4 team_sum[TEAMS > 1 ? TEAMS * LANES * 2 : 1];
+
+// Heads past the last are the last again.
+void load_queries(uint row, uint t, uint head0, uint heads, uint lane)
+{
+    Rope rope = attend_rope();
+    [[unroll]] for (uint b = 0; b < K_BLOCKS; b++)
+        [[unroll]] for (uint i = 0; i < 2; i++) {
+            Turns turns = turns_of(rope, t, b, i, lane);
+            [[unroll]] for (uint h = 0; h < HEADS; h++)
+                query[(h * K_BLOCKS + b) * 2 + i] =
+                    SCALE * load_query4(row, head0 + min(h, heads - 1), turns);
+        }
+}
 
 // Where a team is among its keys: a run is as many of them as lie in one page.
 struct Run {
@@ -206,7 +221,7 @@ void main()
 
     uvec2 list = plus(push.mask, tile.chooser * QUERY_HEADS + head0, push.mask_token * 4);
 
-    load_queries(row, t, head0, heads, lane, SCALE);
+    load_queries(row, t, head0, heads, lane);
     [[unroll]] for (uint i = 0; i < HEADS * V_BLOCKS * 2; i++)
         sum[i] = vec4(0);
     [[unroll]] for (uint h = 0; h < HEADS; h++) {

@@ -13,7 +13,7 @@ enum {
     CHUNK_TOKENS_LONG = 32768,
     SPLIT_KEYS = 128,
     SPLIT_KEYS_SOFTWARE = 512,
-    WAVE_BYTES = 64 << 20, /* of a wave's partial results */
+    WAVE_BYTES = 128 << 20, /* of a wave's partial results */
     /* Of a key/value head in a wave: an invocation of bucket.comp may have to write the
      * tiles of all of them, which loops of lavapipe allow at 8 rows a tile. */
     WAVE_ROWS = 1 << 18,

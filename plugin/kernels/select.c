@@ -31,6 +31,7 @@ enum {
     TEAM_BLOCKS_SOFTWARE = 256, /* where what a workgroup does once is dear */
     BLOCKS_IN_FLIGHT = 4, /* of a team: what lies in a page of the usual size */
     BLOCKS_IN_FLIGHT_SOFTWARE = 2,
+    SCORE_ROWS = 8, /* of queries in a team's registers, where there are so many */
     CHOOSE_LANES = 64,  /* of a workgroup on a GPU */
     MAX_GROUPS = 65535,
     MAX_SLICES = 64     /* workgroups that share an item's entries */
@@ -50,6 +51,13 @@ ratp_status kernels_summarise(struct backend *b, struct stream *s, const struct 
                           groups_of(pairs, form.group_size), slices, err);
 }
 
+/* Tokens that share a team's registers: in prompts those next to each other. */
+static uint32_t score_tokens(const struct plan_class *cls, uint32_t token_rows)
+{
+    uint32_t tokens = SCORE_ROWS > token_rows ? SCORE_ROWS / token_rows : 1;
+    return cls->choosers.count / tokens >= cls->views.count ? tokens : 1;
+}
+
 /* What the choosers of a class's views that select so, together or apart, score with. */
 static ratp_status score(struct backend *b, struct stream *s, const struct attend_args *args,
                          struct plan_list choosers, uint32_t select, uint32_t together,
@@ -60,19 +68,20 @@ static ratp_status score(struct backend *b, struct stream *s, const struct atten
     const struct vk_caps *caps = vk_device_caps(kernel_device(b));
     struct decode_form form = decode_form(caps, shape);
     bool mean = select == SELECT_MEAN;
-    uint32_t parts = groups_of(shape->query_heads / shape->kv_heads, form.heads);
-    uint32_t blocks = form.teams * (caps->software ? TEAM_BLOCKS_SOFTWARE : TEAM_BLOCKS);
-    if (together) {
-        parts = 1;
+    if (together)
         form.heads = mean ? 1 : 2; /* rows: the sum, or what of it is above zero and below */
-    }
-    const uint32_t own[] = {form.heads, form.lanes, form.teams, form.k_blocks, mean, together,
-                            form.lanes * form.teams, cls->whole[select][together],
-                            caps->software ? BLOCKS_IN_FLIGHT_SOFTWARE : BLOCKS_IN_FLIGHT};
+    uint32_t parts = together ? 1 : groups_of(shape->query_heads / shape->kv_heads, form.heads);
+    uint32_t blocks = form.teams * (caps->software ? TEAM_BLOCKS_SOFTWARE : TEAM_BLOCKS);
+    uint32_t tokens = score_tokens(cls, form.heads);
+    const uint32_t own[] = {form.heads * tokens, form.lanes, form.teams, form.k_blocks, mean,
+                            together, form.lanes * form.teams, cls->whole[select][together],
+                            caps->software ? BLOCKS_IN_FLIGHT_SOFTWARE : BLOCKS_IN_FLIGHT, tokens};
     struct attend_kernel k;
     attend_kernel_init(&k, args, &score_shaders[form.way], own, sizeof own / sizeof *own);
     k.push.partial = args->plan->score_address;
     k.push.mask_head = cls->most_blocks * (uint32_t)sizeof(uint32_t);
+    k.push.mask_token = choosers.count;
+    choosers.count = groups_of(choosers.count, tokens);
     return items_dispatch(s, &k.items, choosers, sizeof(struct gpu_chooser),
                           shape->kv_heads * parts, groups_of(cls->most_blocks, blocks), err);
 }

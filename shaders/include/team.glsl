@@ -1,5 +1,5 @@
 // Teams of lanes that share rows of channels: LANES neighbouring invocations have
-// one row in common, each of them blocks of 8 of its channels, and HEADS query heads
+// one row in common, each of them blocks of 8 of its channels, and HEADS rows of queries
 // in registers.
 //
 // REDUCE says how the lanes of a team add up: 0 through shared memory (a
@@ -26,8 +26,6 @@ layout(constant_id = 21) const uint LANES = 16;
 layout(constant_id = 22) const uint TEAMS = 1;
 layout(constant_id = 23) const uint K_BLOCKS = 1; // blocks of 8 channels a lane holds
 layout(local_size_x_id = 26) in; // LANES * TEAMS
-
-const uint HEAD_BLOCKS = (GROUP + HEADS - 1) / HEADS;
 
 vec4 query[HEADS * K_BLOCKS * 2];
 
@@ -90,19 +88,6 @@ vec4 load_query4(uint row, uint head, Turns turns)
     vec4 x = vec4(load2_turned(from, Q_TYPE, turns.at, turns.first),
                   load2_turned(from, Q_TYPE, turns.at + 2, turns.second));
     return turns.there ? x : vec4(0);
-}
-
-// The queries, times `factor`; heads past the last are the last again.
-void load_queries(uint row, uint t, uint head0, uint heads, uint lane, float factor)
-{
-    Rope rope = attend_rope();
-    [[unroll]] for (uint b = 0; b < K_BLOCKS; b++)
-        [[unroll]] for (uint i = 0; i < 2; i++) {
-            Turns turns = turns_of(rope, t, b, i, lane);
-            [[unroll]] for (uint h = 0; h < HEADS; h++)
-                query[(h * K_BLOCKS + b) * 2 + i] =
-                    factor * load_query4(row, head0 + min(h, heads - 1), turns);
-        }
 }
 
 #endif

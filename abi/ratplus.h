@@ -110,9 +110,9 @@ struct ratp_api {
                                 uint64_t size);
     /* Waits for all work submitted before, then copies out. [one thread per buffer] */
     ratp_status (*buffer_read)(ratp_buffer *buffer, uint64_t offset, void *data, uint64_t size);
-    /* The buffer's address in the host's memory: RATP_MEMORY_HOST buffers have
-     * one on every device, others only where the device shares the host's
-     * memory, else RATP_UNSUPPORTED. Valid until buffer_destroy. Reading results
+    /* The buffer's address in the host's memory: RATP_MEMORY_HOST and
+     * RATP_MEMORY_SHARED buffers have one on every device, others only where the
+     * device shares the host's memory, else RATP_UNSUPPORTED. Valid until buffer_destroy. Reading results
      * there needs device_wait first. [any thread] */
     ratp_status (*buffer_map)(ratp_buffer *buffer, void **address);
 

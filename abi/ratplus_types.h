@@ -150,7 +150,12 @@ enum {
 typedef int32_t ratp_memory_kind;
 enum {
     RATP_MEMORY_DEVICE = 0, /* fastest for the device; reached by buffer_read and buffer_write */
-    RATP_MEMORY_HOST = 1    /* mapped for the host, readable by the device */
+    RATP_MEMORY_HOST = 1,   /* mapped for the host, readable by the device */
+    /* Since ABI 1.1: mapped for the host too, but in the device's own memory where the host
+     * can reach as much of it (a GPU with resizable BAR, or without memory of its own), else
+     * like RATP_MEMORY_HOST. For what the device reads often and the host writes; what the
+     * host reads there may come slowly. */
+    RATP_MEMORY_SHARED = 2
 };
 
 struct ratp_buffer_params {

@@ -88,7 +88,7 @@ ratp_status api_buffer_map(ratp_buffer *buffer, void **address)
         *address = buffer->mem.host;
         if (!*address)
             status = fail(&err, RATP_UNSUPPORTED,
-                          "the buffer is not mapped: make it with RATP_MEMORY_HOST");
+                          "the buffer is not mapped: make it with RATP_MEMORY_HOST or RATP_MEMORY_SHARED");
     }
     return api_return(buffer, status, &err);
 }

@@ -253,20 +253,23 @@ ratp_status buffer_open(ratp_device *device, const struct ratp_buffer_params *pa
                         ratp_buffer **out, struct error *err)
 {
     struct backend *b = device->backend;
+    static const enum mem_kind kinds[] = {
+        [RATP_MEMORY_DEVICE] = MEM_DEVICE,
+        [RATP_MEMORY_HOST] = MEM_READBACK,
+        [RATP_MEMORY_SHARED] = MEM_UPLOAD,
+    };
     struct mem mem = {0};
     if (params->size == 0)
         return fail(err, RATP_INVALID_ARGUMENT, "params->size is 0, it must be at least 1");
-    if (params->kind != RATP_MEMORY_DEVICE && params->kind != RATP_MEMORY_HOST)
+    if (params->kind < RATP_MEMORY_DEVICE || params->kind > RATP_MEMORY_SHARED)
         return fail(err, RATP_INVALID_ARGUMENT,
-                    "params->kind is %" PRId32 ", it must be 0 (device) or 1 (host)",
+                    "params->kind is %" PRId32 ", it must be 0 (device), 1 (host) or 2 (shared)",
                     params->kind);
     ratp_status status;
     if (params->host)
         status = b->ops->mem_import(b, params->host, params->size, &mem, err);
     else
-        status = b->ops->mem_alloc(
-            b, params->size, params->kind == RATP_MEMORY_HOST ? MEM_READBACK : MEM_DEVICE,
-            "buffer", &mem, err);
+        status = b->ops->mem_alloc(b, params->size, kinds[params->kind], "buffer", &mem, err);
     if (status)
         return status;
     status = buffer_adopt(device, &mem, params->host != NULL, out, err);

@@ -13,7 +13,46 @@ struct mapped {
     ratp_buffer *buffer;
     unsigned char *mapping; /* where the library's buffer starts */
     unsigned char *base;    /* where ggml's does: at the next aligned address */
+    bool placed;            /* it is known what the buffer is for */
 };
+
+/* Room for ggml's `size` bytes, mapped. */
+static bool take_memory(struct mapped *m, size_t size, ratp_memory_kind kind)
+{
+    const struct adapter_device *d = m->device;
+    const struct ratp_buffer_params params = {
+        .struct_size = sizeof params,
+        /* Room to align the start, and for the whole words that the library reads. */
+        .size = size + 2 * ALIGNMENT,
+        .kind = kind,
+    };
+    void *mapping = NULL;
+    char why[256];
+    if (d->ratp->buffer_create(d->opened, &params, &m->buffer)) {
+        d->ratp->last_error(d->opened, why, sizeof why);
+        complain("%s: no buffer of %zu bytes: %s", d->name, size, why);
+        return false;
+    }
+    if (d->ratp->buffer_map(m->buffer, &mapping)) {
+        d->ratp->last_error(m->buffer, why, sizeof why);
+        complain("%s: a buffer of %zu bytes cannot be mapped: %s", d->name, size, why);
+        d->ratp->buffer_destroy(&m->buffer);
+        return false;
+    }
+    m->mapping = mapping;
+    m->base = m->mapping + (ALIGNMENT - (uintptr_t)mapping % ALIGNMENT) % ALIGNMENT;
+    return true;
+}
+
+/* The results of nodes, which the host reads again and again: into the host's own memory. */
+static void move_to_host(struct mapped *m, size_t size)
+{
+    struct mapped host = *m;
+    if (!take_memory(&host, size, RATP_MEMORY_HOST))
+        return;
+    m->device->ratp->buffer_destroy(&m->buffer);
+    *m = host;
+}
 
 static void free_buffer(ggml_backend_buffer_t buffer)
 {
@@ -23,9 +62,13 @@ static void free_buffer(ggml_backend_buffer_t buffer)
     free(m);
 }
 
+/* ggml tells what a buffer is for between its making and the first question where it is. */
 static void *get_base(ggml_backend_buffer_t buffer)
 {
-    const struct mapped *m = buffer->context;
+    struct mapped *m = buffer->context;
+    if (!m->placed && buffer->usage == GGML_BACKEND_BUFFER_USAGE_COMPUTE)
+        move_to_host(m, buffer->size);
+    m->placed = true;
     return m->base;
 }
 
@@ -104,36 +147,13 @@ static ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_
         .clear = clear,
     };
     struct adapter_device *d = type->context;
-    ratp_device *opened = device_open(d);
-    struct mapped *m = opened ? calloc(1, sizeof *m) : NULL;
-    if (!m || size > type_max_size(type)) {
+    struct mapped *m = device_open(d) ? calloc(1, sizeof *m) : NULL;
+    if (m)
+        m->device = d;
+    if (!m || size > type_max_size(type) || !take_memory(m, size, RATP_MEMORY_SHARED)) {
         free(m);
         return NULL;
     }
-    const struct ratp_buffer_params params = {
-        .struct_size = sizeof params,
-        /* Room to align the start, and for the whole words that the library reads. */
-        .size = size + 2 * ALIGNMENT,
-        .kind = RATP_MEMORY_HOST,
-    };
-    void *mapping = NULL;
-    char why[256];
-    m->device = d;
-    if (d->ratp->buffer_create(opened, &params, &m->buffer)) {
-        d->ratp->last_error(opened, why, sizeof why);
-        complain("%s: no buffer of %zu bytes: %s", d->name, size, why);
-        free(m);
-        return NULL;
-    }
-    if (d->ratp->buffer_map(m->buffer, &mapping)) {
-        d->ratp->last_error(m->buffer, why, sizeof why);
-        complain("%s: a buffer of %zu bytes cannot be mapped: %s", d->name, size, why);
-        d->ratp->buffer_destroy(&m->buffer);
-        free(m);
-        return NULL;
-    }
-    m->mapping = mapping;
-    m->base = m->mapping + (ALIGNMENT - (uintptr_t)mapping % ALIGNMENT) % ALIGNMENT;
     return ggml_backend_buffer_init(type, calls, m, size);
 }
 

@@ -85,11 +85,11 @@ static void create_buffer(struct world *w)
     if (!slot || !device)
         return;
     struct ratp_buffer_params p = {sizeof p, .size = 1 + ((uint64_t)take(w, 0, 255) << take(w, 0, 8))};
-    p.kind = (ratp_memory_kind)take(w, RATP_MEMORY_DEVICE, RATP_MEMORY_HOST);
+    p.kind = (ratp_memory_kind)take(w, RATP_MEMORY_DEVICE, RATP_MEMORY_SHARED);
     if (fault(w))
         p.size = chance(w, 50) ? 0 : UINT64_MAX - wrong_number(w);
     if (fault(w))
-        p.kind = (ratp_memory_kind)(2 + wrong_number(w) % 1000);
+        p.kind = (ratp_memory_kind)(3 + wrong_number(w) % 1000);
     if (chance(w, 20) && p.size <= IMPORT_BYTES)
         p.host = imported[slot - w->slots[BUFFER]];
     void *params = put(w, &p, sizeof p);

@@ -154,6 +154,13 @@ static void test_buffers(void)
     CHECK_EQUAL(ratp->buffer_destroy(&buffer), RATP_OK);
     CHECK_EQUAL(ratp->buffer_destroy(&buffer), RATP_OK);
     CHECK_EQUAL(ratp->buffer_destroy(NULL), RATP_INVALID_ARGUMENT);
+    params.kind = RATP_MEMORY_SHARED;
+    CHECK_EQUAL(ratp->buffer_create(device, &params, &buffer), RATP_OK);
+    CHECK_EQUAL(ratp->buffer_map(buffer, &mapped), RATP_OK);
+    memcpy((unsigned char *)mapped + 7, bytes, 3);
+    CHECK_EQUAL(ratp->buffer_read(buffer, 7, back, 3), RATP_OK);
+    CHECK(back[0] == 7 && back[1] == 8 && back[2] == 9);
+    CHECK_EQUAL(ratp->buffer_destroy(&buffer), RATP_OK);
     buffer = (ratp_buffer *)device;
     REFUSE(device, ratp->buffer_destroy(&buffer), RATP_INVALID_ARGUMENT, "*buffer is the handle");
 }

@@ -46,6 +46,15 @@ operations() {
     [ "${run:-0}" -ge "$3" ] && case $line in "$run/$run "*) true ;; *) false ;; esac
 }
 
+# supported NAME LEAST: cases that this backend says it runs; `operations` runs a part of them.
+supported() {
+    GGML_BACKEND_PATH=$plugin timeout 60 "$tests" support --output csv -b RATPLUS0 -o "$1" \
+        >"$work/supported.csv" 2>"$work/supported.txt" || { tail -n 3 "$work/supported.txt"; return 1; }
+    run=$(grep -c '"yes"' "$work/supported.csv")
+    echo "$1: $run of $(grep -c '"support"' "$work/supported.csv") cases are run here"
+    [ "$run" -ge "$2" ]
+}
+
 # speaks TYPE NAME: greedy text with a cache of that type goes to $work/NAME, what llama.cpp says to
 # $work/NAME.log.
 speaks() {

@@ -64,6 +64,8 @@ check 'another version of ggml is refused in one line, and the host goes on' ins
 # Without Vulkan the reference device runs; all cases of few queries.
 check 'an unmodified llama.cpp lists the reference' inside /none "listed reference"
 check "ggml's own tests of SET_ROWS, reference" inside /none 'operations SET_ROWS . 87'
+check "ggml's FLASH_ATTN_EXT: 2000 cases and more are run here" inside /none \
+    'supported FLASH_ATTN_EXT 2000'
 check "ggml's own tests of FLASH_ATTN_EXT, reference" inside /none \
     "operations FLASH_ATTN_EXT 'kv=(113|512),nb=(1|3),' 1163"
 check 'greedy text is that of the CPU, reference' inside /none 'same_text f16'

@@ -12,7 +12,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MASK = 3, SINKS = 4, MAX_TOKENS = 1 << 24 };
+enum { SINKS = 4, MAX_TOKENS = 1 << 24 };
 
 struct numbers {
     float scale, max_bias, softcap;
@@ -86,7 +86,7 @@ static bool sinks_are_supported(const struct ggml_tensor *sinks, const struct gg
 bool attention_is_supported(const struct ggml_tensor *op)
 {
     const struct ggml_tensor *q = op->src[0], *k = op->src[1], *v = op->src[2];
-    const struct ggml_tensor *mask = op->src[MASK];
+    const struct ggml_tensor *mask = op->src[MASK_SOURCE];
     struct numbers n = numbers_of(op);
     if (!isfinite(n.max_bias) || n.max_bias < 0 || n.scale == 0 || !isfinite(n.scale) ||
         !isfinite(n.softcap) || n.softcap < 0)
@@ -156,7 +156,7 @@ static ratp_status attend(struct adapter_device *device, const struct ggml_tenso
                           const struct part *part, struct ratp_external by)
 {
     const struct ggml_tensor *q = op->src[0], *k = op->src[1], *v = op->src[2];
-    const struct ggml_tensor *mask = by.causal ? NULL : op->src[MASK];
+    const struct ggml_tensor *mask = by.causal ? NULL : op->src[MASK_SOURCE];
     const size_t group = (size_t)(q->ne[2] / k->ne[2]), head = part->kv_head;
     const struct ratp_tensor tq = operand(q, 1, 2, part->sequence, head * group);
     const struct ratp_tensor tk = operand(k, 1, 2, part->sequence, head);
@@ -279,7 +279,7 @@ static ratp_status run_together(struct adapter_device *device, const struct pass
                                 uint32_t runs, const struct together *t,
                                 const struct ggml_tensor *op, struct node_ways *ways)
 {
-    const struct ggml_tensor *mask = op->src[MASK];
+    const struct ggml_tensor *mask = op->src[MASK_SOURCE];
     const struct ratp_tensor k = {.struct_size = sizeof k, .dtype = dtype_of(op->src[1]->type)};
     ratp_status status = RATP_OK;
     for (uint32_t i = 0; i < runs && !status; i++) {
@@ -303,7 +303,8 @@ static ratp_status run_together(struct adapter_device *device, const struct pass
 static struct together look(struct pass *pass, const struct ggml_tensor *op, uint32_t sequence)
 {
     const int64_t queries = op->src[0]->ne[1];
-    struct together t = {sequence, 1, mask_read(&pass->masks, op->src[MASK], queries, sequence),
+    struct together t = {sequence, 1,
+                         mask_read(&pass->masks, op->src[MASK_SOURCE], queries, sequence),
                          false};
     if (pass->layer >= 0)
         t.ordered = order_holds(op->src[1], sequence, queries, !t.mask.why, t.mask.first);

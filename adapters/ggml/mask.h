@@ -8,6 +8,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Which operand of FLASH_ATTN_EXT is its mask. */
+enum { MASK_SOURCE = 3 };
+
 /* One sequence of a mask, whose first query sees the keys up to its own, at `first`, and
  * each further query one more. Where it is not so, `why` says what stands against it. */
 struct mask_plane {

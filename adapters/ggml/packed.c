@@ -1,6 +1,7 @@
 /* The memory and the gates of a packed model's layers, on the host: a few rows a step. The
  * attention itself is the library's. */
 #include "packed.h"
+#include "mask.h"
 #include "order.h"
 
 #include <math.h>
@@ -9,7 +10,7 @@
 #include <string.h>
 
 /* MARKER: what ratplus-convert puts into the queries' second half, as a bias. */
-enum { MASK = 3, MARKER = 64, LEAST_CHANNELS = 32, MAX_LAYERS = 4096 };
+enum { MARKER = 64, LEAST_CHANNELS = 32, MAX_LAYERS = 4096 };
 
 /* Layers that any backend of this process ran. */
 static atomic_bool ran[MAX_LAYERS];
@@ -144,7 +145,7 @@ static bool is_packed(const struct ggml_tensor *keys, const struct rows *rows)
 static bool attention_fits(const struct ggml_tensor *op, const struct rows *k,
                            const struct rows *v)
 {
-    const struct ggml_tensor *q = op->src[0], *mask = op->src[MASK];
+    const struct ggml_tensor *q = op->src[0], *mask = op->src[MASK_SOURCE];
     if (!attention_is_supported(op))
         return refuse(op, "the library cannot run this attention");
     if (!k || !v || k == v)

@@ -6,16 +6,16 @@
  * that lost tokens in its middle, or starts elsewhere than at 0, does not fit and is
  * refused: there the count is not the position that the host turned by. */
 #include "packed.h"
+#include "mask.h"
 
 #include <string.h>
 
-enum { MASK = 3 };
 /* float16 */
 static const uint16_t seen = 0, hidden = 0xfc00;
 
 static const uint16_t *mask_row(const struct ggml_tensor *op, int64_t stream, int64_t query)
 {
-    const struct ggml_tensor *mask = op->src[MASK];
+    const struct ggml_tensor *mask = op->src[MASK_SOURCE];
     const unsigned char *at = mask->data;
     return (const void *)(at + (size_t)query * mask->nb[1] +
                           (size_t)(mask->ne[3] == 1 ? 0 : stream) * mask->nb[3]);

@@ -6,7 +6,10 @@
 
 enum {
     ATTEND_CONSTANTS = 20,    /* shared ones; a kernel's own follow */
-    ATTEND_OWN_CONSTANTS = 10 /* the most that a kernel adds */
+    ATTEND_OWN_CONSTANTS = 10, /* the most that a kernel adds */
+    /* Mesa's llvmpipe ends all loops of an invocation, without a word, once they
+     * have run 65535 times together (LP_MAX_TGSI_LOOP_ITERATIONS). */
+    LLVMPIPE_LOOPS = 60000
 };
 
 /* As in shaders/include/attend.glsl: all of the 128 bytes that Vulkan promises. */

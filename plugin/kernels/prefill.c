@@ -26,10 +26,7 @@ enum {
     /* Keys at a time, and rows of an invocation at most. */
     EACH_KEYS = 4,
     ROWS_KEYS = 16,
-    ROWS_MOST = 16,
-    /* Mesa's llvmpipe ends all loops of an invocation, without a word, once they
-     * have run 65535 times together (LP_MAX_TGSI_LOOP_ITERATIONS). */
-    LOOPS = 60000
+    ROWS_MOST = 16
 };
 
 /* The rows form takes seconds to compile: worth it from here on. */
@@ -176,8 +173,9 @@ uint32_t prefill_most_keys(const struct vk_caps *caps, const struct layer_shape 
     if (!runs_on_vectors(caps))
         return 0;
     uint32_t channels = shape->head_size + shape->value_size;
-    uint32_t each = (LOOPS - channels) / (channels / 8 + 1) * EACH_KEYS;
-    uint32_t rows = (LOOPS - ROWS_MOST * channels) / (channels / 2 + ROWS_MOST + 4) * ROWS_KEYS;
+    uint32_t each = (LLVMPIPE_LOOPS - channels) / (channels / 8 + 1) * EACH_KEYS;
+    uint32_t rows = (LLVMPIPE_LOOPS - ROWS_MOST * channels) / (channels / 2 + ROWS_MOST + 4) *
+                    ROWS_KEYS;
     return each < rows ? each : rows;
 }
 

@@ -58,6 +58,20 @@ static uint32_t score_tokens(const struct plan_class *cls, uint32_t token_rows)
     return cls->choosers.count / tokens >= cls->views.count ? tokens : 1;
 }
 
+/* Blocks that a workgroup scores. */
+static uint32_t score_blocks(const struct vk_caps *caps, const struct decode_form *form,
+                             uint32_t entries, uint32_t tokens)
+{
+    if (!caps->software)
+        return form->teams * TEAM_BLOCKS;
+    /* Passes through loops: a few a block, and where its entries are several each is
+     * walked past, and joined once for each block of a lane's channels. */
+    uint32_t passes = tokens * (2 + (entries > 1 ? entries * (form->k_blocks + 1) : 0));
+    uint32_t blocks = LLVMPIPE_LOOPS / passes;
+    blocks = blocks < TEAM_BLOCKS_SOFTWARE ? blocks : TEAM_BLOCKS_SOFTWARE;
+    return form->teams * (blocks > 0 ? blocks : 1);
+}
+
 /* What the choosers of a class's views that select so, together or apart, score with. */
 static ratp_status score(struct backend *b, struct stream *s, const struct attend_args *args,
                          struct plan_list choosers, uint32_t select, uint32_t together,
@@ -71,10 +85,10 @@ static ratp_status score(struct backend *b, struct stream *s, const struct atten
     if (together)
         form.heads = mean ? 1 : 2; /* rows: the sum, or what of it is above zero and below */
     uint32_t parts = together ? 1 : groups_of(shape->query_heads / shape->kv_heads, form.heads);
-    uint32_t blocks = form.teams * (caps->software ? TEAM_BLOCKS_SOFTWARE : TEAM_BLOCKS);
-    uint32_t tokens = score_tokens(cls, form.heads);
+    uint32_t tokens = score_tokens(cls, form.heads), entries = cls->block_entries[select][together];
+    uint32_t blocks = score_blocks(caps, &form, entries, tokens);
     const uint32_t own[] = {form.heads * tokens, form.lanes, form.teams, form.k_blocks, mean,
-                            together, form.lanes * form.teams, cls->whole[select][together],
+                            together, form.lanes * form.teams, entries == 1,
                             caps->software ? BLOCKS_IN_FLIGHT_SOFTWARE : BLOCKS_IN_FLIGHT, tokens};
     struct attend_kernel k;
     attend_kernel_init(&k, args, &score_shaders[form.way], own, sizeof own / sizeof *own);
@@ -100,7 +114,7 @@ static ratp_status choose_batch(struct backend *b, struct stream *s,
     ratp_status status = RATP_OK;
     for (uint32_t select = SELECT_EXTREMES; select <= SELECT_MEAN; select++)
         for (uint32_t together = 0; together < 2 && !status; together++)
-            if (cls->selects[select][together])
+            if (cls->block_entries[select][together])
                 status = score(b, s, args, list, select, together, err);
     if (status)
         return status;

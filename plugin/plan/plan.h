@@ -250,9 +250,9 @@ struct plan_class {
     uint32_t most_blocks;  /* of a chooser, among which it chooses */
     uint32_t most_chosen;  /* view->choose at most: the stride of the lists of chosen blocks */
     bool heads_choose;     /* in some view each query head has a list of its own */
-    /* [enum gpu_select][by_group] how some view does; and whether all of those have
-     * an entry for each block */
-    bool selects[3][2], whole[3][2];
+    /* [enum gpu_select][by_group] how many entries a block has, at most, of the views that
+     * do so; 0: none does */
+    uint32_t block_entries[3][2];
     /* Kernels choose their form by these: query tokens in tiles, and about how
      * many keys they attend altogether. */
     uint64_t tile_queries, tile_keys;

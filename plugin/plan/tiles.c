@@ -71,8 +71,7 @@ static void measure_choice(struct plan_class *cls, const struct gpu_view *views)
 {
     cls->most_blocks = cls->most_chosen = 0;
     cls->heads_choose = false;
-    memset(cls->selects, 0, sizeof cls->selects);
-    memset(cls->whole, 1, sizeof cls->whole);
+    memset(cls->block_entries, 0, sizeof cls->block_entries);
     for (uint32_t i = 0; i < cls->views.count; i++) {
         const struct gpu_view *view = &views[i];
         if (!view->select)
@@ -82,8 +81,9 @@ static void measure_choice(struct plan_class *cls, const struct gpu_view *views)
         cls->most_blocks = blocks > cls->most_blocks ? blocks : cls->most_blocks;
         cls->most_chosen = chosen > cls->most_chosen ? chosen : cls->most_chosen;
         cls->heads_choose |= !view->by_group;
-        cls->selects[view->select][view->by_group] = true;
-        cls->whole[view->select][view->by_group] &= view->block == view->entry_tokens;
+        uint32_t entries = view->block / view->entry_tokens;
+        uint32_t *most = &cls->block_entries[view->select][view->by_group];
+        *most = entries > *most ? entries : *most;
     }
     cls->most_blocks = (cls->most_blocks + 3) / 4 * 4; /* rows of scores are read in fours */
 }

@@ -65,9 +65,16 @@ struct naive_tokens {
     const uint32_t *compress;
     uint32_t compressions;
     /* What a compression drops is gone: later ones choose among the tokens that were
-     * kept, which are then each other's neighbours, and later prompts do not see the
-     * others. Otherwise each chooses among all, and prompts attend as if there were none. */
+     * kept, which are then each other's neighbours, and later prompts attend those and
+     * what came since. Otherwise each chooses among all, and prompts attend as if there
+     * were none. */
     bool gone;
+    /* [compressions][kv_heads][count]: nonzero for what a device kept, or NULL. Where
+     * that differs by tokens alone whose scores are within `close` times the last chosen
+     * score of it, the device's choice counts: what follows is held against it. Of equal
+     * scores that no other comes near it must have kept the first. */
+    const unsigned char *kept;
+    double close;
 };
 
 /* What comes of it; all but `out` may be NULL. */
@@ -82,6 +89,7 @@ struct naive_answer {
      * the nearest other one. A device that rounds may choose otherwise where this is small. */
     double *gap;
     unsigned char *held; /* [kv_heads][count]: nonzero for what snapkv kept, or came later */
+    uint32_t *taken; /* [kv_heads]: how often a device's choice counted that was another */
 };
 
 /* Key/value head h uses variants[h % variant_count], of any kind; its `prompt` says

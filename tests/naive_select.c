@@ -19,6 +19,8 @@ struct sequence {
     unsigned char *set;   /* [query_heads][token], of one query */
     unsigned char *held;  /* [kv_heads][token]: what snapkv has not dropped */
     double *held_gap;     /* [kv_heads]: how close that decision was */
+    bool *dropped;        /* [kv_heads]: whether snapkv has dropped any */
+    uint32_t *taken;      /* [kv_heads]: as the answer has it */
     struct scored *list;  /* [token] */
     double *score;        /* [token] */
     uint32_t *visible;    /* [token] */
@@ -143,8 +145,56 @@ static double pooled(const double *score, uint32_t count, uint32_t at, uint32_t 
     return average ? sum / kernel : most;
 }
 
+/* Whether no other vote comes near this one, so that rounding leaves tokens whose best
+ * neighbour it is as equal as they are. */
+static bool stands_alone(const struct sequence *s, double score, uint32_t count, double near)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (s->score[i] != score && fabs(s->score[i] - score) <= near)
+            return false;
+    return true;
+}
+
+/* Whether a device that kept these may have chosen `chosen` of the `count` scores. */
+static bool may_choose(const struct sequence *s, const unsigned char *kept, uint32_t count,
+                       uint32_t chosen)
+{
+    const struct scored *list = s->list;
+    double last = list[chosen - 1].score, near = s->tokens->close * last;
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        bool here = kept[s->visible[list[i].index]];
+        bool passed = i && list[i].score == list[i - 1].score && here &&
+                      !kept[s->visible[list[i - 1].index]];
+        if (passed && stands_alone(s, list[i].score, count, near))
+            return false;
+        if (here != (i < chosen) && fabs(list[i].score - last) > near)
+            return false;
+        found += here;
+    }
+    return found == chosen;
+}
+
+/* A device's choice in the place of the first `chosen` of the list, if it may be one. */
+static void settle(const struct sequence *s, const unsigned char *kept, uint32_t kv_head,
+                   uint32_t count, uint32_t chosen)
+{
+    bool same = true;
+    if (!may_choose(s, kept, count, chosen))
+        return;
+    uint32_t next = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (kept[s->visible[s->list[i].index]]) {
+            same = same && i == next;
+            s->list[next++].index = s->list[i].index;
+        }
+    s->held_gap[kv_head] = INFINITY;
+    s->taken[kv_head] += !same;
+}
+
+/* `there`: what a device kept, or NULL. */
 static void compress(const struct sequence *s, const struct ratp_variant *v, uint32_t kv_head,
-                     uint32_t length)
+                     uint32_t length, const unsigned char *there)
 {
     uint32_t observing = usual(v->observe, 32), kernel = usual(v->kernel, 7), count = 0;
     unsigned char *held = s->held + (size_t)kv_head * s->tokens->count;
@@ -163,6 +213,9 @@ static void compress(const struct sequence *s, const struct ratp_variant *v, uin
                 pooled(s->score, before, i, kernel, v->pool == RATP_POOL_AVG), i};
         double gap = choose(s->list, before, kept);
         s->held_gap[kv_head] = gap / s->list[kept - 1].score;
+        s->dropped[kv_head] |= count > v->capacity;
+        if (there)
+            settle(s, there, kv_head, before, kept);
     } else {
         for (uint32_t i = 0; i < count; i++)
             s->list[i].index = i;
@@ -191,14 +244,15 @@ static double select_keys(const struct sequence *s, const struct ratp_variant *v
 {
     const struct ratp_variant *v = variant_at(s->tokens, t, variant);
     const unsigned char *held = s->held + (size_t)(head / s->group) * s->tokens->count;
+    if (s->tokens->gone && s->dropped[head / s->group])
+        v = variant;
     double gap = INFINITY;
     if (v && (v->kind == RATP_QUEST || v->kind == RATP_MOBA))
         gap = choose_blocks(s, v, t, head, set);
     else
         for (uint32_t j = 0; j < s->tokens->count; j++)
             set[j] = v && v->kind == RATP_SNAPKV ? j <= t : naive_attends(v, t, j);
-    bool compressed = v && v->kind == RATP_SNAPKV;
-    if (compressed || (s->tokens->gone && variant->kind == RATP_SNAPKV)) {
+    if (v && v->kind == RATP_SNAPKV) {
         for (uint32_t j = 0; j <= t; j++)
             set[j] = set[j] && held[j];
         gap = fmin(gap, s->held_gap[head / s->group]);
@@ -237,7 +291,9 @@ static void attend(const struct sequence *s, const struct ratp_variant *variants
         while (compression < in->compressions && in->compress[compression] == t) {
             for (uint32_t h = 0; h < layer->kv_heads; h++)
                 if (variants[h % count].kind == RATP_SNAPKV)
-                    compress(s, &variants[h % count], h, t);
+                    compress(s, &variants[h % count], h, t,
+                             in->kept ? in->kept + ((size_t)compression * layer->kv_heads + h) *
+                                                       in->count : NULL);
             compression++;
         }
         if (t == in->count)
@@ -272,16 +328,21 @@ bool naive_sequence(const struct naive_layer *layer, const struct ratp_variant *
         .set = malloc(count * layer->query_heads),
         .held = malloc(count * kv_heads),
         .held_gap = malloc(kv_heads * sizeof *s.held_gap),
+        .dropped = calloc(kv_heads, sizeof *s.dropped),
+        .taken = calloc(kv_heads, sizeof *s.taken),
         .list = malloc(count * sizeof *s.list),
         .score = malloc(count * sizeof *s.score),
         .visible = malloc(count * sizeof *s.visible),
     };
-    bool ok = s.q && s.k && s.v && s.set && s.held && s.held_gap && s.list && s.score && s.visible;
+    bool ok = s.q && s.k && s.v && s.set && s.held && s.held_gap && s.dropped && s.taken &&
+              s.list && s.score && s.visible;
     if (ok) {
         prepare(&s);
         attend(&s, variants, variant_count, answer);
         if (answer->held)
             memcpy(answer->held, s.held, count * kv_heads);
+        if (answer->taken)
+            memcpy(answer->taken, s.taken, kv_heads * sizeof *s.taken);
     }
     free(s.q);
     free(s.k);
@@ -289,6 +350,8 @@ bool naive_sequence(const struct naive_layer *layer, const struct ratp_variant *
     free(s.set);
     free(s.held);
     free(s.held_gap);
+    free(s.dropped);
+    free(s.taken);
     free(s.list);
     free(s.score);
     free(s.visible);

@@ -46,7 +46,8 @@ static double check_sequence(const struct golden_layer *layer, uint32_t b)
     uint32_t *attended = malloc(rows * sizeof *attended);
     if (!CHECK(held && out && lse && gap && attended))
         exit(1);
-    const struct naive_answer answer = {out, lse, attended, gap, held};
+    const struct naive_answer answer = {.out = out, .lse = lse, .attended = attended, .gap = gap,
+                                        .held = held};
     CHECK(golden_oracle(layer, b, &answer));
     CHECK(distance(out, layer->out + b * rows * d, rows * d) < 1e-6);
     if (layer->lse)
@@ -161,6 +162,37 @@ static void test_compressed_again(void)
     CHECK_EQUAL(attended[8], 5);
 }
 
+/* What a device kept counts where its scores are near enough, and not otherwise. */
+static void test_kept_by_device(void)
+{
+    static const float k[6] = {2, 1, 1.99f, 0, 1, 0}, q[6] = {1, 1, 1, 1, 1, 1}, v[6] = {0};
+    static const uint32_t length = 6;
+    static const unsigned char own[6] = {1, 0, 0, 0, 0, 1}, near[6] = {0, 0, 1, 0, 0, 1};
+    static const unsigned char far[6] = {0, 1, 0, 0, 0, 1}, second[6] = {1, 0, 0, 0, 1, 1};
+    static const unsigned char both[6] = {1, 0, 1, 0, 0, 1};
+    static const unsigned char own_three[6] = {1, 0, 1, 0, 0, 1}, first[6] = {1, 1, 1, 0, 0, 1};
+    static const unsigned char later[6] = {1, 0, 1, 0, 1, 1};
+    static const struct {
+        const unsigned char *kept, *held;
+        uint32_t capacity, taken;
+    } cases[] = {{own, own, 2, 0}, {near, near, 2, 1}, {far, own, 2, 0}, {both, own, 2, 0},
+                 {second, own_three, 3, 0}, {first, first, 4, 0}, {later, first, 4, 0}};
+    const struct naive_layer layer = {1, 1, .head_size = 1, .scale = 1};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct ratp_variant snapkv = {sizeof snapkv, RATP_SNAPKV, .observe = 1,
+                                            .capacity = cases[i].capacity, .kernel = 1};
+        const struct naive_tokens tokens = {6, q, k, v, .compress = &length, .compressions = 1,
+                                            .kept = cases[i].kept, .close = 0.1};
+        unsigned char held[6];
+        uint32_t taken;
+        double out[6];
+        CHECK(naive_sequence(&layer, &snapkv, 1, &tokens,
+                             &(struct naive_answer){.out = out, .held = held, .taken = &taken}));
+        CHECK(memcmp(held, cases[i].held, sizeof held) == 0);
+        CHECK_EQUAL(taken, cases[i].taken);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2)
@@ -169,5 +201,6 @@ int main(int argc, char **argv)
     RUN(test_files);
     RUN(test_group);
     RUN(test_compressed_again);
+    RUN(test_kept_by_device);
     return check_result();
 }

@@ -1,8 +1,7 @@
-/* Random models, batches, chunks, aborts and variants on every device.
- *
- *     test-steps [worlds [first seed ["reference", "vulkan" or part of a device's name]]]
- */
+/* Random models, batches, chunks, aborts and variants on every device; worlds.h has the
+ * arguments. */
 #include "world.h"
+#include "worlds.h"
 
 static void run(struct host *host, ratp_device *device, uint64_t seed)
 {
@@ -18,40 +17,7 @@ static void run(struct host *host, ratp_device *device, uint64_t seed)
     world_close(&w);
 }
 
-static bool wanted(const struct ratp_device_info *info, const char *name)
-{
-    if (strcmp(name, "vulkan") == 0)
-        return info->kind != RATP_DEVICE_REFERENCE;
-    return strstr(info->name, name) != NULL;
-}
-
 int main(int count, char **arguments)
 {
-    uint64_t worlds = count > 1 ? strtoull(arguments[1], NULL, 10) : 40;
-    uint64_t first = count > 2 ? strtoull(arguments[2], NULL, 10) : 1;
-    const char *name = count > 3 ? arguments[3] : "";
-    struct host host;
-    if (!host_open(&host))
-        return check_result();
-    unsigned tried = 0;
-    for (uint32_t i = 0; i < host.devices; i++) {
-        struct ratp_device_info info;
-        ratp_device *device = host_device(&host, i, &info);
-        if (!device)
-            continue;
-        if (wanted(&info, name)) {
-            tried++;
-            int before = check_failures;
-            for (uint64_t s = 0; s < worlds && check_failures < before + 10; s++)
-                run(&host, device, first + s);
-            printf("%s: %llu worlds\n", info.name, (unsigned long long)worlds);
-        }
-        host_ok(&host, device, host.api->device_close(&device), "device_close");
-    }
-    host_close(&host);
-    if (!tried) {
-        printf("no usable device is \"%s\"\n", name);
-        return CHECK_SKIPPED;
-    }
-    return check_result();
+    return worlds_run(count, arguments, run) ? check_result() : CHECK_SKIPPED;
 }

@@ -112,8 +112,8 @@ struct ratp_api {
     ratp_status (*buffer_read)(ratp_buffer *buffer, uint64_t offset, void *data, uint64_t size);
     /* The buffer's address in the host's memory: RATP_MEMORY_HOST and
      * RATP_MEMORY_SHARED buffers have one on every device, others only where the
-     * device shares the host's memory, else RATP_UNSUPPORTED. Valid until buffer_destroy. Reading results
-     * there needs device_wait first. [any thread] */
+     * device shares the host's memory, else RATP_UNSUPPORTED. Valid until
+     * buffer_destroy. Reading results there needs device_wait first. [any thread] */
     ratp_status (*buffer_map)(ratp_buffer *buffer, void **address);
 
     /* A policy that says dense everywhere. [any thread] */

@@ -14,6 +14,7 @@ enum phase {
     PHASE_PREFILL,  /* a whole prompt through an empty cache, in one step */
     PHASE_DECODE,   /* one more token for sequences that hold T */
     PHASE_EXTERNAL, /* one query over T keys in plain buffers */
+    PHASE_COMPRESS, /* what snapkv does with a prompt of T tokens, beside the prompt itself */
     PHASE_SCAN,     /* the memory of T tokens, with attention to the own token only */
     PHASE_CACHE,    /* what T tokens take, forks, switches, batches: lines, not rows */
     PHASE_COUNT
@@ -57,6 +58,7 @@ struct row {
     struct work work;
     uint64_t cache_bytes; /* pages and states of the sequences; 0: there is no cache */
     double attention_seconds; /* scan: such attention without memory or cache; else 0 */
+    double prompt_seconds;    /* compress: the prompts of the same runs; else 0 */
 };
 
 enum line_kind {
@@ -98,6 +100,9 @@ struct bench {
 
 bool options_parse(int argc, char **argv, struct bench_options *out, bool *done,
                    struct problem *problem);
+/* Whether a phase that goes through the variants has a row of this one. */
+bool phase_measures(const struct bench_options *o, enum phase phase,
+                    const struct ratp_variant *variant, uint32_t tokens);
 
 bool device_open(struct bench *bench, struct problem *problem);
 void device_close(struct bench *bench);
@@ -123,6 +128,8 @@ bool measure_cached(struct bench *bench, const struct ratp_variant *variant, uin
                     uint32_t batch, bool prefill, bool decode, struct problem *problem);
 bool measure_external(struct bench *bench, const struct ratp_variant *variant, uint32_t tokens,
                       uint32_t batch, struct problem *problem);
+bool measure_compress(struct bench *bench, const struct ratp_variant *variant, uint32_t tokens,
+                      uint32_t batch, struct problem *problem);
 bool measure_scan(struct bench *bench, uint32_t tokens, uint32_t batch, struct problem *problem);
 /* Adds lines: what T tokens take; a fork and switches of T/4; batches of up to T/32 each. */
 bool measure_cache(struct bench *bench, uint32_t tokens, struct problem *problem);
@@ -136,6 +143,8 @@ struct work work_prefill(const struct bench_options *o, const struct ratp_varian
 struct work work_decode(const struct bench_options *o, const struct ratp_variant *variant,
                         uint64_t position, uint32_t batch);
 struct work work_external(const struct bench_options *o, const struct ratp_variant *variant,
+                          uint32_t tokens, uint32_t batch);
+struct work work_compress(const struct bench_options *o, const struct ratp_variant *variant,
                           uint32_t tokens, uint32_t batch);
 struct work work_scan(const struct bench_options *o, uint32_t tokens, uint32_t batch);
 

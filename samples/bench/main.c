@@ -24,40 +24,48 @@ static void show(const struct bench *b, const char *what, const struct ratp_vari
     if (variant)
         variant_to_name(variant, name, sizeof name);
     snprintf(label, sizeof label, "\033[K%s %s", what, name);
-    uint32_t total = o->tokens[PHASE_CACHE].count * CACHE_LINES;
-    for (int phase = 0; phase < PHASE_CACHE; phase++)
-        total += o->tokens[phase].count * o->batches.count *
-                 (phase == PHASE_SCAN ? 1 : o->variant_count);
+    uint32_t total = o->tokens[PHASE_CACHE].count * CACHE_LINES +
+                     o->tokens[PHASE_SCAN].count * o->batches.count;
+    for (enum phase phase = 0; phase < PHASE_SCAN; phase++)
+        for (uint32_t t = 0; t < o->tokens[phase].count; t++)
+            for (uint32_t v = 0; v < o->variant_count; v++)
+                if (phase_measures(o, phase, &o->variants[v], o->tokens[phase].list[t]))
+                    total += o->batches.count;
     progress_show(label, b->row_count + b->line_count, total);
 }
 
-/* Prompts and decode steps of one length share a cache. */
+/* One phase of one variant. Prompts and decode steps of one length share a cache. */
+static bool measure_phase(struct bench *b, enum phase phase, const struct ratp_variant *variant,
+                          uint32_t tokens, uint32_t batch, struct problem *problem)
+{
+    const struct sizes *sizes = b->options.tokens;
+    switch (phase) {
+    case PHASE_PREFILL:
+        return measure_cached(b, variant, tokens, batch, true, holds(&sizes[PHASE_DECODE], tokens),
+                              problem);
+    case PHASE_DECODE:
+        return holds(&sizes[PHASE_PREFILL], tokens) ||
+               measure_cached(b, variant, tokens, batch, false, true, problem);
+    case PHASE_EXTERNAL:
+        return measure_external(b, variant, tokens, batch, problem);
+    default:
+        return measure_compress(b, variant, tokens, batch, problem);
+    }
+}
+
 static bool measure_variant(struct bench *b, const struct ratp_variant *variant, uint32_t batch,
                             struct problem *problem)
 {
     const struct bench_options *o = &b->options;
-    const struct sizes *prefill = &o->tokens[PHASE_PREFILL], *decode = &o->tokens[PHASE_DECODE];
-    const struct sizes *external = &o->tokens[PHASE_EXTERNAL];
-    for (uint32_t i = 0; i < prefill->count; i++) {
-        show(b, "prefill", variant);
-        if (!measure_cached(b, variant, prefill->list[i], batch, true,
-                            holds(decode, prefill->list[i]), problem))
-            return false;
-    }
-    for (uint32_t i = 0; i < decode->count; i++) {
-        show(b, "decode", variant);
-        if (!holds(prefill, decode->list[i]) &&
-            !measure_cached(b, variant, decode->list[i], batch, false, true, problem))
-            return false;
-    }
-    /* Tensors of a host are neither chosen among nor in 8-bit blocks. */
-    const bool plain = variant->kind <= RATP_STREAMING && !variant->prompt &&
-                       o->cache_dtype != RATP_Q8_0;
-    for (uint32_t i = 0; plain && i < external->count; i++) {
-        show(b, "external", variant);
-        if (!measure_external(b, variant, external->list[i], batch, problem))
-            return false;
-    }
+    for (enum phase phase = 0; phase < PHASE_SCAN; phase++)
+        for (uint32_t i = 0; i < o->tokens[phase].count; i++) {
+            const uint32_t tokens = o->tokens[phase].list[i];
+            if (!phase_measures(o, phase, variant, tokens))
+                continue;
+            show(b, phase_names[phase], variant);
+            if (!measure_phase(b, phase, variant, tokens, batch, problem))
+                return false;
+        }
     return true;
 }
 

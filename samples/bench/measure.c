@@ -24,23 +24,71 @@ static bool check(struct bench *b, ratp_status status, const void *object, const
     return plugin_check(b->ratp, status, object, what, problem);
 }
 
+/* A prompt of `tokens` through new sequences, in place of those that were there. */
+static bool timed_prompt(struct cached *c, uint32_t tokens, double *seconds,
+                         struct problem *problem)
+{
+    return seqs_destroy(c, problem) && seqs_create(c, problem) &&
+           timed_step(c, 0, c->batch, tokens, seconds, problem);
+}
+
+/* The prompt that goes before those that are timed: it has `least` tokens, if they do. */
+static uint32_t warm_tokens(const struct cached *c, const struct ratp_variant *variant,
+                            uint32_t least, uint32_t tokens)
+{
+    uint32_t warm = WARM_TOKENS;
+    while (warm < tokens &&
+           (warm < least ||
+            work_prefill(&c->bench->options, variant, warm, c->batch).flops < WARM_FLOPS))
+        warm *= 2;
+    return warm < tokens ? warm : tokens;
+}
+
 /* Prompts through new sequences; the last run's stay. */
 static bool time_prompts(struct cached *c, const struct ratp_variant *variant, uint32_t tokens,
                          struct stopwatch *watch, struct problem *problem)
 {
     double seconds;
-    uint32_t warm = WARM_TOKENS;
-    while (warm < tokens &&
-           work_prefill(&c->bench->options, variant, warm, c->batch).flops < WARM_FLOPS)
-        warm *= 2;
-    warm = warm < tokens ? warm : tokens;
-    if (!seqs_create(c, problem) || !timed_step(c, 0, c->batch, warm, &seconds, problem))
+    if (!timed_prompt(c, warm_tokens(c, variant, 1, tokens), &seconds, problem))
         return false;
     while (stopwatch_wants_more(watch)) {
-        if (!seqs_destroy(c, problem) || !seqs_create(c, problem) ||
-            !timed_step(c, 0, c->batch, tokens, &seconds, problem))
+        if (!timed_prompt(c, tokens, &seconds, problem))
             return false;
         stopwatch_add(watch, seconds);
+    }
+    return true;
+}
+
+/* Of all sequences; it ends when the device is done. */
+static bool timed_compression(struct cached *c, double *seconds, struct problem *problem)
+{
+    struct bench *b = c->bench;
+    const double start = seconds_now();
+    for (uint32_t i = 0; i < c->batch; i++)
+        if (!check(b, b->ratp->seq_compress(c->seqs[i]), c->seqs[i], "compress a sequence",
+                   problem))
+            return false;
+    if (!check(b, b->ratp->device_wait(b->device), b->device, "wait", problem))
+        return false;
+    *seconds = seconds_now() - start;
+    return true;
+}
+
+/* Prompts through new sequences, each followed by its compression. */
+static bool time_compressions(struct cached *c, const struct ratp_variant *variant,
+                              uint32_t tokens, struct stopwatch *prompts,
+                              struct stopwatch *compressions, struct problem *problem)
+{
+    const uint32_t warm = warm_tokens(c, variant, variant->capacity + 1, tokens);
+    double prompt, compression;
+    if (!timed_prompt(c, warm, &prompt, problem) || !timed_compression(c, &compression, problem))
+        return false;
+    while (stopwatch_wants_more(prompts) && stopwatch_wants_more(compressions)) {
+        if (!timed_prompt(c, tokens, &prompt, problem) ||
+            !timed_compression(c, &compression, problem))
+            return false;
+        stopwatch_add(prompts, prompt);
+        stopwatch_add(compressions, compression);
     }
     return true;
 }
@@ -201,6 +249,34 @@ bool measure_external(struct bench *b, const struct ratp_variant *variant, uint3
     row_begin(PHASE_EXTERNAL, &shape, &row);
     row.work = work_external(o, variant, tokens, batch);
     return time_external(b, &shape, 1, &row.time, problem) && row_add(b, &row, problem);
+}
+
+bool measure_compress(struct bench *b, const struct ratp_variant *variant, uint32_t tokens,
+                      uint32_t batch, struct problem *problem)
+{
+    const struct bench_options *o = &b->options;
+    const struct shape shape = shape_of(o, variant, tokens, batch);
+    struct cached c;
+    struct stopwatch *prompts = NULL, *compressions = NULL;
+    struct row row;
+    bool good = false;
+    if (!cached_open(b, &shape, &c, problem))
+        return false;
+    if (!stopwatch_open(o->repeat, &prompts, problem) ||
+        !stopwatch_open(o->repeat, &compressions, problem) ||
+        !time_compressions(&c, variant, tokens, prompts, compressions, problem))
+        goto error;
+    row_begin(PHASE_COMPRESS, &shape, &row);
+    row.time = stopwatch_read(compressions);
+    row.work = work_compress(o, variant, tokens, batch);
+    row.prompt_seconds = stopwatch_read(prompts).median;
+    good = held_bytes(&c, &row.cache_bytes, problem) && row_add(b, &row, problem);
+
+error:
+    stopwatch_close(prompts);
+    stopwatch_close(compressions);
+    cached_close(&c);
+    return good;
 }
 
 bool measure_scan(struct bench *b, uint32_t tokens, uint32_t batch, struct problem *problem)

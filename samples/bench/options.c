@@ -16,6 +16,9 @@ static const char explanation[] =
     "  prefill    a prompt of T tokens through an empty cache, in one step\n"
     "  decode     one more token for sequences that hold T\n"
     "  external   one query over T keys that are in plain buffers, without a cache\n"
+    "  compress   variants of snapkv alone, and no other phase has them: seq_compress after a\n"
+    "             prompt as in prefill, where T is above the capacity; below the table, its share\n"
+    "             of the prompt's own time\n"
     "  scan       the memory alone: a prompt of which each token attends itself only, with as\n"
     "             many query heads as key/value heads; its little attention is in the time\n"
     "  cache      a table of its own. What a sequence of T tokens holds, whole (dense, retention\n"
@@ -32,6 +35,7 @@ static const char explanation[] =
     "\nExamples\n"
     "  ratplus-bench\n"
     "  ratplus-bench --phase decode --tokens 1024,4096,16384 --variants dense,d16,d64w256s4\n"
+    "  ratplus-bench --phase compress --tokens 4096,32768 --variants snapkv1024,snapkv2048o16\n"
     "  ratplus-bench --device software --heads 16 --kv-heads 16 --json --out bench.json\n"
     "  ratplus-bench --quick\n";
 
@@ -77,23 +81,24 @@ static bool parse_variants(const char *text, struct bench_options *out, struct p
         struct ratp_variant *variant = &out->variants[out->variant_count];
         if (!variant_from_name(name, variant, &out->prompts[out->variant_count++], problem))
             return false;
-        if (variant->kind == RATP_SNAPKV)
-            return problem_set(problem, "--variants: \"%.40s\": snapkv is measured by "
-                                        "--phase prefill of its prompt's variant and of dense", name);
     }
     return out->variant_count > 0 || problem_set(problem, "--variants: empty");
 }
 
+/* NULL: all. */
 static bool parse_phases(const char *text, bool wanted[PHASE_COUNT], struct problem *problem)
 {
     char name[64];
-    while (next_name(&text, name, sizeof name)) {
+    for (int phase = 0; phase < PHASE_COUNT; phase++)
+        wanted[phase] = !text;
+    while (text && next_name(&text, name, sizeof name)) {
         int phase = 0;
         while (phase < PHASE_COUNT && strcmp(name, phase_names[phase]) != 0)
             phase++;
         if (phase == PHASE_COUNT)
             return problem_set(problem,
-                               "--phase: \"%.40s\" is not prefill, decode, external, scan or cache",
+                               "--phase: \"%.40s\" is not prefill, decode, external, compress, "
+                               "scan or cache",
                                name);
         wanted[phase] = true;
     }
@@ -108,10 +113,11 @@ static bool parse_tokens(const struct words *words, bool quick, struct bench_opt
         [PHASE_PREFILL] = "4096",
         [PHASE_DECODE] = "4096",
         [PHASE_EXTERNAL] = "4096,32768",
+        [PHASE_COMPRESS] = "4096",
         [PHASE_SCAN] = "32768",
         [PHASE_CACHE] = "131072",
     };
-    bool wanted[PHASE_COUNT] = {false};
+    bool wanted[PHASE_COUNT];
     if (!parse_phases(words->phases, wanted, problem))
         return false;
     for (int phase = 0; phase < PHASE_COUNT; phase++) {
@@ -123,6 +129,46 @@ static bool parse_tokens(const struct words *words, bool quick, struct bench_opt
             !parse_sizes("--tokens", text, 1u << 23, &out->tokens[phase], problem))
             return false;
     }
+    return true;
+}
+
+bool phase_measures(const struct bench_options *o, enum phase phase,
+                    const struct ratp_variant *variant, uint32_t tokens)
+{
+    if (phase == PHASE_COMPRESS)
+        return variant->kind == RATP_SNAPKV && variant->capacity < tokens;
+    /* Tensors of a host are neither chosen among nor in 8-bit blocks. */
+    if (phase == PHASE_EXTERNAL)
+        return variant->kind <= RATP_STREAMING && !variant->prompt && o->cache_dtype != RATP_Q8_0;
+    return variant->kind != RATP_SNAPKV;
+}
+
+/* Phases that were asked for, and would have no row for the variants' kinds. */
+static bool check_phases(const struct words *words, const struct bench_options *o,
+                         struct problem *problem)
+{
+    const struct sizes *compress = &o->tokens[PHASE_COMPRESS];
+    bool others = false, compressed = false;
+    uint32_t longest = 0;
+    for (uint32_t t = 0; t < compress->count; t++)
+        longest = compress->list[t] > longest ? compress->list[t] : longest;
+    for (uint32_t v = 0; v < o->variant_count; v++) {
+        others |= o->variants[v].kind != RATP_SNAPKV;
+        compressed |= phase_measures(o, PHASE_COMPRESS, &o->variants[v], longest);
+    }
+    if (longest && !compressed)
+        return problem_set(problem,
+                           "--phase: compress measures snapkv of a capacity below T, here %u, and "
+                           "--variants has none (\"%.80s\"); name one, such as snapkv64, or give "
+                           "more --tokens",
+                           longest, words->variants);
+    for (enum phase phase = 0; phase < PHASE_COMPRESS; phase++)
+        if (o->tokens[phase].count && !others)
+            return problem_set(problem,
+                               "--phase: %s leaves snapkv out, and --variants has nothing else "
+                               "(\"%.80s\"); name another, such as dense, or ask for compress "
+                               "alone",
+                               phase_names[phase], words->variants);
     return true;
 }
 
@@ -139,7 +185,8 @@ static bool understand(const struct words *words, bool quick, struct bench_optio
            parse_sizes("--batch", words->batches, 65536, &out->batches, problem) &&
            retention_from_name(words->retention, &out->retention, problem) &&
            dtype_from_name("--dtype", words->dtype, &out->dtype, problem) &&
-           cache_dtype_from_name(words->cache_dtype, &out->cache_dtype, problem);
+           cache_dtype_from_name(words->cache_dtype, &out->cache_dtype, problem) &&
+           (!words->phases || check_phases(words, out, problem));
 }
 
 bool options_parse(int argc, char **argv, struct bench_options *out, bool *done,
@@ -148,9 +195,8 @@ bool options_parse(int argc, char **argv, struct bench_options *out, bool *done,
     bool help = false, version = false, quick = false;
     uint64_t heads = 32, kv_heads = 8, head_size = 128, repeat = 20;
     struct words words = {
-        .variants = "dense,d16,d16w256s4,streamw256s4",
+        .variants = "dense,d16,d16w256s4,streamw256s4,snapkv1024",
         .batches = "1",
-        .phases = "prefill,decode,external,scan,cache",
         .retention = "needed",
         .dtype = "f16",
         .cache_dtype = "f16",
@@ -161,9 +207,9 @@ bool options_parse(int argc, char **argv, struct bench_options *out, bool *done,
         {"--device", OPTION_TEXT, "NAME", &out->device, 0, 0,
          "part of its name, its number, software or reference"},
         {"--variants", OPTION_TEXT, "NAMES", &words.variants, 0, 0,
-         "separated by commas (dense,d16,d16w256s4,streamw256s4)"},
+         "separated by commas (dense,d16,d16w256s4,streamw256s4,snapkv1024)"},
         {"--phase", OPTION_TEXT, "NAMES", &words.phases, 0, 0,
-         "separated by commas (prefill,decode,external,scan,cache)"},
+         "separated by commas (prefill,decode,external,compress,scan,cache)"},
         {"--tokens", OPTION_TEXT, "LIST", &words.tokens, 0, 0,
          "T of every phase (4096; external also 32768, scan 32768, cache 131072)"},
         {"--batch", OPTION_TEXT, "LIST", &words.batches, 0, 0, "sequences at once (1)"},
@@ -193,7 +239,7 @@ bool options_parse(int argc, char **argv, struct bench_options *out, bool *done,
         kv_heads = 2;
         head_size = 64;
         repeat = 3;
-        words.variants = "dense,d16,streamw32s4";
+        words.variants = "dense,d16,streamw32s4,snapkv64";
         out->copy_bytes = 16u << 20;
     }
     if (!arguments_parse(options, count, argc, argv, problem))

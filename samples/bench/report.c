@@ -7,7 +7,8 @@
 
 #define COLUMNS 13
 
-const char *const phase_names[PHASE_COUNT] = {"prefill", "decode", "external", "scan", "cache"};
+const char *const phase_names[PHASE_COUNT] = {"prefill",  "decode", "external",
+                                             "compress", "scan",   "cache"};
 
 static const char *const headings[COLUMNS] = {
     "phase",  "variant", "T",    "batch",   "heads",   "median ms", "min ms",
@@ -74,6 +75,18 @@ static void print_scan(const struct bench *b, const struct row *row)
            scan_seconds(row) / copy);
 }
 
+static double prompt_share(const struct row *row)
+{
+    return row->time.median / row->prompt_seconds;
+}
+
+static void print_compress(const struct row *row)
+{
+    printf("compress of %u tokens by %s, batch %u, takes %.2f%% of the prompt's own %.3f ms\n",
+           row->tokens, row->variant, row->batch, 100 * prompt_share(row),
+           row->prompt_seconds * 1e3);
+}
+
 bool cells_print(char (*cells)[CELL], size_t lines, size_t columns, struct problem *problem)
 {
     const char **texts = calloc(lines * columns, sizeof *texts);
@@ -107,9 +120,12 @@ bool report_table(const struct bench *b, struct problem *problem)
     for (uint32_t i = 0; good && i < b->row_count; i++)
         row_cells(b, &b->rows[i], &cells[(i + 1) * COLUMNS]);
     good = good && (b->row_count == 0 || cells_print(cells, lines, COLUMNS, problem));
-    for (uint32_t i = 0; good && i < b->row_count; i++)
+    for (uint32_t i = 0; good && i < b->row_count; i++) {
+        if (b->rows[i].phase == PHASE_COMPRESS)
+            print_compress(&b->rows[i]);
         if (b->rows[i].attention_seconds > 0)
             print_scan(b, &b->rows[i]);
+    }
     free(cells);
     if (good && b->row_count && b->line_count)
         putchar('\n');
@@ -141,6 +157,10 @@ static void add_row(cJSON *list, const struct bench *b, const struct row *row, b
         json_number(item, "attention_milliseconds", row->attention_seconds * 1e3, good);
     else
         json_number(item, "times_faster", row_speedup(b, row), good);
+    if (row->phase == PHASE_COMPRESS) {
+        json_number(item, "prompt_milliseconds", row->prompt_seconds * 1e3, good);
+        json_number(item, "share_of_prompt", prompt_share(row), good);
+    }
 }
 
 static void add_all(cJSON *root, const struct bench *b, bool *good)

@@ -6,12 +6,13 @@ uint32_t dtype_size(ratp_dtype dtype)
     return dtype == RATP_F32 ? 4 : 2;
 }
 
-static const uint32_t usual_page = 16, usual_block = 512;
+static const uint32_t usual_page = 16, usual_block = 512, usual_observe = 32;
 
 const struct ratp_variant *prompt_of(const struct ratp_variant *variant)
 {
     static const struct ratp_variant dense = {.struct_size = sizeof dense};
-    const struct ratp_variant *same = variant->kind == RATP_QUEST ? &dense : variant;
+    const bool of_decode = variant->kind == RATP_QUEST || variant->kind == RATP_SNAPKV;
+    const struct ratp_variant *same = of_decode ? &dense : variant;
     return variant->prompt ? variant->prompt : same;
 }
 
@@ -113,6 +114,23 @@ struct work work_external(const struct bench_options *o, const struct ratp_varia
     return (struct work){
         .bytes = batch * (rows + keys * key_bytes(o)),
         .flops = batch * attend_flops(o, keys),
+    };
+}
+
+/* The last `observe` queries of each query head, kept in float32, score the keys up to their
+ * own: K of T tokens is read once for that, and q . k is a multiplication and an addition.
+ * Then K and V of `capacity` tokens are read, now that they are known, and written. The votes
+ * need neither: softmax and pooling are not counted, nor the positions that are noted. */
+struct work work_compress(const struct bench_options *o, const struct ratp_variant *variant,
+                          uint32_t tokens, uint32_t batch)
+{
+    const double observe = variant->observe ? variant->observe : usual_observe;
+    const double pairs = observe * (tokens - observe) + observe * (observe + 1) / 2;
+    const double queries = observe * o->query_heads * o->head_size * sizeof(float);
+    const double scored = tokens * key_bytes(o) / 2, moved = 2.0 * variant->capacity * key_bytes(o);
+    return (struct work){
+        .bytes = batch * (queries + scored + moved),
+        .flops = batch * attend_flops(o, pairs) / 2,
     };
 }
 

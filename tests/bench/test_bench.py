@@ -36,7 +36,7 @@ class Quick(unittest.TestCase):
         rows = [(row["phase"], row["variant"]) for row in self.result["rows"]]
         variants = ["dense", "d16", "streamw32s4"]
         expected = [(phase, v) for phase in ("prefill", "decode", "external") for v in variants]
-        self.assertEqual(rows, expected + [("scan", "stream")])
+        self.assertEqual(rows, expected + [("compress", "snapkv64"), ("scan", "stream")])
 
     def test_numbers_fit_each_other(self):
         copy = self.result["copy"]
@@ -65,6 +65,23 @@ class Quick(unittest.TestCase):
                 pairs = sum(attended[row["variant"]](j, t)
                             for t in range(row["tokens"]) for j in range(t + 1))
                 self.assertEqual(row["needed_flops"], 4 * 64 * row["query_heads"] * pairs)
+
+    def test_needed_work_of_a_compression(self):
+        row, = [row for row in self.result["rows"] if row["phase"] == "compress"]
+        tokens, observe, capacity, size = row["tokens"], 32, 64, 64
+        pairs = sum(1 for query in range(tokens - observe, tokens) for _ in range(query + 1))
+        self.assertEqual(row["needed_flops"], 2 * size * row["query_heads"] * pairs)
+        k_bytes = 2 * size * row["kv_heads"]
+        self.assertEqual(row["needed_bytes"], 4 * size * row["query_heads"] * observe
+                         + k_bytes * tokens + 2 * 2 * k_bytes * capacity)
+
+    def test_a_compression_is_beside_its_prompt(self):
+        row, = [row for row in self.result["rows"] if row["phase"] == "compress"]
+        self.assertGreater(row["prompt_milliseconds"], 0)
+        self.assertAlmostEqual(row["share_of_prompt"] * row["prompt_milliseconds"]
+                               / row["milliseconds"]["median"], 1, 5)
+        for other in self.result["rows"]:
+            self.assertEqual("share_of_prompt" in other, other is row)
 
     def test_a_compact_cache_is_smaller(self):
         held = {row["variant"]: row["cache_bytes"] for row in self.result["rows"]
@@ -144,6 +161,35 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(len(table), 1 + len(rows))
         self.assertEqual(len(set(map(len, table))), 1)
 
+    def test_compression(self):
+        """Only what was kept is held, under both retentions, and a note tells each share."""
+        for retention in "needed", "full":
+            with tempfile.TemporaryDirectory() as folder:
+                path = os.path.join(folder, "bench.json")
+                code, out, errors = run(
+                    "--quick", "--phase", "compress,decode", "--tokens", "90,150",
+                    "--variants", "snapkv128o4,dense,streamw8:snapkv8o2n3avg", "--batch", "1,2",
+                    "--retention", retention, "--out", path)
+                self.assertEqual((code, errors), (0, ""))
+                with open(path) as file:
+                    rows = json.load(file)["rows"]
+            rows = [r for r in rows if r["phase"] == "compress"]
+            short, long = "streamw8:snapkv8o2n3avg", "snapkv128o4"
+            self.assertEqual([(r["tokens"], r["batch"], r["variant"]) for r in rows],
+                             [(90, 1, short), (90, 2, short), (150, 1, long), (150, 1, short),
+                              (150, 2, long), (150, 2, short)])
+            held = {(r["tokens"], r["batch"], r["variant"]): r["cache_bytes"] for r in rows}
+            for batch in 1, 2:
+                self.assertEqual(held[90, batch, short], held[150, batch, short])
+                self.assertLess(held[150, batch, short], held[150, batch, long])
+            notes = [line for line in out.splitlines() if line.startswith("compress of ")]
+            self.assertEqual(len(notes), len(rows))
+            for note, row in zip(notes, rows):
+                self.assertIn(
+                    "%u tokens by %s, batch %u, takes %.2f%% of the prompt's own %.3f ms" % (
+                        row["tokens"], row["variant"], row["batch"],
+                        100 * row["share_of_prompt"], row["prompt_milliseconds"]), note)
+
     def test_the_cache_alone(self):
         code, out, errors = run("--quick", "--phase", "cache", "--tokens", "1,200", "--json")
         self.assertEqual((code, errors), (0, ""))
@@ -174,6 +220,13 @@ class CommandLine(unittest.TestCase):
         self.refused("--tokens", "--tokens", "")
         self.refused("--batch", "--batch", "1,x")
         self.refused("is not a variant", "--variants", "dense,d0")
+        self.refused('--variants has none ("dense,quest64"); name one, such as snapkv64',
+                     "--phase", "compress", "--variants", "dense,quest64")
+        self.refused("a capacity below T, here 512,", "--phase", "decode,compress",
+                     "--variants", "dense,snapkv512", "--tokens", "64,512,128")
+        self.refused("--phase: decode leaves snapkv out", "--phase", "compress,decode",
+                     "--variants", "snapkv64")
+        self.refused("variant.capacity is 16", "--phase", "compress", "--variants", "snapkv16")
         self.refused("--heads", "--heads", "6", "--kv-heads", "4")
         self.refused("--head-size", "--head-size", "20")
         self.refused("--cache-dtype", "--cache-dtype", "f64")
@@ -182,7 +235,7 @@ class CommandLine(unittest.TestCase):
     def test_help(self):
         code, out, _ = run("--help")
         self.assertEqual(code, 0)
-        for part in ("--variants", "Phases", "Examples", "ratplus-bench --quick"):
+        for part in ("--variants", "Phases", "  compress  ", "Examples", "ratplus-bench --quick"):
             self.assertIn(part, out)
 
 

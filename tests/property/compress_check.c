@@ -1,21 +1,7 @@
 #include "compress.h"
 
 #include "../naive.h"
-
-static double dtype_bound(ratp_dtype dtype)
-{
-    return dtype == RATP_F32 ? 2e-5 : dtype == RATP_F16 ? 1e-3 : dtype == RATP_BF16 ? 8e-3 : 1e-2;
-}
-
-static double distance(const float *got, const double *want, size_t count)
-{
-    double error = 0, size = 0;
-    for (size_t i = 0; i < count; i++) {
-        error += ((double)got[i] - want[i]) * ((double)got[i] - want[i]);
-        size += want[i] * want[i];
-    }
-    return sqrt(error) / (sqrt(size) + 1e-30);
-}
+#include "bounds.h"
 
 struct expected {
     double out[TOKENS * QUERY_HEADS * CHANNELS], lse[TOKENS * QUERY_HEADS];

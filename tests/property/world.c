@@ -1,6 +1,7 @@
 #include "world.h"
 
 #include "../naive.h"
+#include "bounds.h"
 
 #include <math.h>
 
@@ -454,21 +455,6 @@ bool world_step(struct world *w, bool commit)
         world_check_slots(w, b.seqs[i]);
     }
     return good;
-}
-
-static double dtype_bound(ratp_dtype dtype)
-{
-    return dtype == RATP_F32 ? 2e-5 : dtype == RATP_F16 ? 1e-3 : dtype == RATP_BF16 ? 8e-3 : 1e-2;
-}
-
-static double distance(const float *got, const double *want, size_t count)
-{
-    double error = 0, size = 0;
-    for (size_t i = 0; i < count; i++) {
-        error += ((double)got[i] - want[i]) * ((double)got[i] - want[i]);
-        size += want[i] * want[i];
-    }
-    return sqrt(error) / (sqrt(size) + 1e-30);
 }
 
 /* Queries whose choice of keys was so close that the rounding of K may turn it. The

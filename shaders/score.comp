@@ -29,6 +29,7 @@ struct Run {
     uint count;
     uint row, t; // of the first
     uint head0, heads; // of the scores
+    uvec2 scores;      // those of the first, for head0
 };
 
 uint row_at(uint row, uint b, uint i)
@@ -154,10 +155,9 @@ void score_blocks(View view, uint head, uint in_page, uint entries, Walk walk, u
             mine = lane == i ? score[n0 + i] : mine;
         uint n = n0 + lane, j = first + n / SCORES;
         uint token = n % SCORES / TOKEN_SCORES, h = n % TOKEN_SCORES;
-        uint row = (run.first + token) * QUERY_HEADS + run.head0 + h;
+        uvec2 row = plus(run.scores, token * QUERY_HEADS + h, push.mask_head);
         if (n < blocks * SCORES && j < count && token < run.count && h < run.heads)
-            Words(plus(plus(push.partial, row, push.mask_head), (block + j) * 4)).at[0] =
-                order_of(mine);
+            Words(plus(row, (block + j) * 4)).at[0] = order_of(mine);
     }
 }
 
@@ -216,6 +216,7 @@ void main()
         View view = load_view(chooser.view);
         run.row = view.row0 + chooser.token;
         run.t = view.pos0 + chooser.token;
+        run.scores = plus(push.partial, run.first * QUERY_HEADS + run.head0, push.mask_head);
         if (view.select == (MEAN ? SELECT_MEAN : SELECT_EXTREMES) &&
             (view.by_group != 0) == TOGETHER)
             score_run(view, run, kv_head, team, lane);

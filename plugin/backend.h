@@ -24,9 +24,10 @@ struct plan_class;
 struct layer_shape;
 
 enum mem_kind {
-    MEM_DEVICE,  /* fastest for kernels; host pointer may be NULL */
-    MEM_UPLOAD,  /* mapped: written by the host, read by kernels */
-    MEM_READBACK /* mapped and cached: written by kernels, read by the host */
+    MEM_DEVICE,   /* fastest for kernels; host pointer may be NULL */
+    MEM_UPLOAD,   /* mapped: written by the host, read by kernels */
+    MEM_READBACK, /* mapped and cached: written by kernels, read by the host */
+    MEM_SHARED    /* mapped: read often by kernels, so as near to them as can be */
 };
 
 /* A piece of device memory. Zeroed by free. */

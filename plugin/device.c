@@ -256,7 +256,7 @@ ratp_status buffer_open(ratp_device *device, const struct ratp_buffer_params *pa
     static const enum mem_kind kinds[] = {
         [RATP_MEMORY_DEVICE] = MEM_DEVICE,
         [RATP_MEMORY_HOST] = MEM_READBACK,
-        [RATP_MEMORY_SHARED] = MEM_UPLOAD,
+        [RATP_MEMORY_SHARED] = MEM_SHARED,
     };
     struct mem mem = {0};
     if (params->size == 0)

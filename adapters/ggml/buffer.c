@@ -66,9 +66,11 @@ static void free_buffer(ggml_backend_buffer_t buffer)
 static void *get_base(ggml_backend_buffer_t buffer)
 {
     struct mapped *m = buffer->context;
-    if (!m->placed && buffer->usage == GGML_BACKEND_BUFFER_USAGE_COMPUTE)
-        move_to_host(m, buffer->size);
-    m->placed = true;
+    if (!m->placed) {
+        m->placed = true;
+        if (buffer->usage == GGML_BACKEND_BUFFER_USAGE_COMPUTE)
+            move_to_host(m, buffer->size);
+    }
     return m->base;
 }
 

@@ -24,6 +24,8 @@ static int score(const struct vk_device *d, uint32_t type, enum mem_kind kind)
         return mapped ? 1 + (local ? 2 : 0) + (!cached ? 1 : 0) : 0;
     case MEM_READBACK:
         return mapped ? 1 + (cached ? 2 : 0) + (!local ? 1 : 0) : 0;
+    case MEM_SHARED:
+        return mapped ? 1 + (local ? 2 : 0) + (cached ? 1 : 0) : 0;
     }
     return 0;
 }
@@ -165,7 +167,7 @@ ratp_status vk_block_new(struct vk_device *d, uint64_t size, enum mem_kind kind,
         vk_block_free(d, b);
         return status;
     }
-    static const char *const names[] = {"device pool", "upload pool", "readback pool"};
+    static const char *const names[] = {"device pool", "upload pool", "readback pool", "shared pool"};
     name = owner == BLOCK_POOL ? names[kind] : name;
     vk_name(d, VK_OBJECT_TYPE_BUFFER, (uint64_t)b->buffer, name);
     vk_name(d, VK_OBJECT_TYPE_DEVICE_MEMORY, (uint64_t)b->memory, name);

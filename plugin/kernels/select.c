@@ -65,7 +65,8 @@ static uint32_t score_blocks(const struct vk_caps *caps, const struct decode_for
     if (!caps->software)
         return form->teams * TEAM_BLOCKS;
     /* Passes through loops: a few a block, and where its entries are several each is
-     * walked past, and joined once for each block of a lane's channels. */
+     * walked past, and joined once for each block of a lane's channels. A single block
+     * passes the limit only with some 20000 entries. */
     uint32_t passes = tokens * (2 + (entries > 1 ? entries * (form->k_blocks + 1) : 0));
     uint32_t blocks = LLVMPIPE_LOOPS / passes;
     blocks = blocks < TEAM_BLOCKS_SOFTWARE ? blocks : TEAM_BLOCKS_SOFTWARE;

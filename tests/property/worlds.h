@@ -2,7 +2,7 @@
  *
  *     test-NAME [worlds [first seed ["reference", "vulkan" or part of a device's name]]]
  *
- * RATPLUS_WORLDS, where it is set, is the most: for drivers that compile slowly. */
+ * RATPLUS_WORLDS, where it is a number above 0, is the most: for drivers that compile slowly. */
 #ifndef RATPLUS_TESTS_WORLDS_H
 #define RATPLUS_TESTS_WORLDS_H
 
@@ -22,9 +22,10 @@ static inline bool worlds_run(int count, char **arguments,
     uint64_t worlds = count > 1 ? strtoull(arguments[1], NULL, 10) : 40;
     uint64_t first = count > 2 ? strtoull(arguments[2], NULL, 10) : 1;
     const char *name = count > 3 ? arguments[3] : "";
-    const char *most = getenv("RATPLUS_WORLDS");
-    if (most && strtoull(most, NULL, 10) < worlds)
-        worlds = strtoull(most, NULL, 10);
+    const char *text = getenv("RATPLUS_WORLDS");
+    uint64_t most = text ? strtoull(text, NULL, 10) : 0;
+    if (most && most < worlds)
+        worlds = most;
     struct host host;
     if (!host_open(&host))
         return true;

@@ -33,6 +33,7 @@ struct bench_options {
     struct sizes tokens[PHASE_COUNT]; /* none: the phase is left out */
     struct sizes batches;
     uint32_t query_heads, kv_heads, head_size;
+    uint32_t layers; /* of a step of the phases prefill, decode and compress */
     ratp_dtype dtype, cache_dtype; /* of the operands, of K and V */
     ratp_retention retention;
     uint32_t repeat;
@@ -54,7 +55,7 @@ struct row {
     enum phase phase;
     char variant[64];
     uint32_t tokens, batch, query_heads, kv_heads;
-    struct timing time;
+    struct timing time; /* of one layer, as everything here */
     struct work work;
     uint64_t cache_bytes; /* pages and states of the sequences; 0: there is no cache */
     double attention_seconds; /* scan: such attention without memory or cache; else 0 */

@@ -116,7 +116,7 @@ static bool add_held(struct cached *c, const struct shape *shape,
 static bool measure_held(struct bench *b, uint32_t tokens, struct problem *problem)
 {
     static const struct ratp_variant *const needed[] = {&d16, &d64};
-    struct shape shape = {&cheap, 1, 1, 8, tokens, 1, FEED_TOKENS, RATP_RETAIN_FULL};
+    struct shape shape = {&cheap, 1, 1, 8, tokens, 1, 1, FEED_TOKENS, RATP_RETAIN_FULL};
     struct cached c;
     if (!open_fed(b, &shape, &c, problem))
         return false;
@@ -241,7 +241,7 @@ static bool measure_changes(struct bench *b, uint32_t tokens, struct problem *pr
 {
     const struct bench_options *o = &b->options;
     const struct shape full = {&cheap, o->query_heads, o->kv_heads, o->head_size,
-                               tokens, 1, FEED_TOKENS, RATP_RETAIN_FULL};
+                               tokens, 1, 1, FEED_TOKENS, RATP_RETAIN_FULL};
     struct cached c;
     if (!open_fed(b, &full, &c, problem))
         return false;
@@ -253,7 +253,7 @@ static bool measure_changes(struct bench *b, uint32_t tokens, struct problem *pr
         return false;
     /* Here the prompt is dense in earnest, which one small head makes bearable. */
     const struct shape needed = {&dense, 1, 1, o->head_size < 64 ? o->head_size : 64,
-                                 tokens, 1, FEED_TOKENS, RATP_RETAIN_NEEDED};
+                                 tokens, 1, 1, FEED_TOKENS, RATP_RETAIN_NEEDED};
     if (!open_fed(b, &needed, &c, problem))
         return false;
     good = measure_switch(&c, &needed, &dense, &d16, problem);
@@ -325,7 +325,7 @@ static bool measure_batches(struct bench *b, uint32_t longest, struct problem *p
 {
     const struct bench_options *o = &b->options;
     const struct shape shape = {&cheap, o->query_heads, o->kv_heads, o->head_size, longest,
-                                2 * CACHE_BATCH, FEED_TOKENS, RATP_RETAIN_FULL};
+                                2 * CACHE_BATCH, 1, FEED_TOKENS, RATP_RETAIN_FULL};
     struct stopwatch *watches[2] = {NULL};
     struct line *lines[2] = {NULL};
     struct cached c;

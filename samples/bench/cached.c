@@ -84,7 +84,7 @@ bool cached_open(struct bench *b, const struct shape *shape, struct cached *c,
 {
     const struct bench_options *o = &b->options;
     const struct ratp_api *ratp = b->ratp;
-    *c = (struct cached){.bench = b, .batch = shape->batch};
+    *c = (struct cached){.bench = b, .batch = shape->batch, .layers = shape->layers};
     c->seqs = calloc(shape->batch, sizeof(ratp_seq *));
     c->n_tokens = calloc(shape->batch, sizeof *c->n_tokens);
     if (!c->seqs || !c->n_tokens) {
@@ -94,7 +94,7 @@ bool cached_open(struct bench *b, const struct shape *shape, struct cached *c,
     const struct ratp_rope rope = {.struct_size = sizeof rope, .style = RATP_ROPE_HALF};
     const struct ratp_geometry geometry = {
         .struct_size = sizeof geometry,
-        .layers = 1,
+        .layers = shape->layers,
         .query_heads = shape->query_heads,
         .kv_heads = shape->kv_heads,
         .head_size = shape->head_size,
@@ -138,14 +138,16 @@ bool timed_step(struct cached *c, uint32_t first, uint32_t count, uint32_t token
     const double start = seconds_now();
     if (!check(b, ratp->step_begin(c->cache, &params, &step), c->cache, "begin a step", problem))
         return false;
-    if (!check(b, ratp->step_attend(step, 0, &c->operands.io), step, "attend", problem) ||
-        !check(b, ratp->step_commit(&step), step, "commit a step", problem)) {
+    bool good = true;
+    for (uint32_t layer = 0; good && layer < c->layers; layer++)
+        good = check(b, ratp->step_attend(step, layer, &c->operands.io), step, "attend", problem);
+    if (!good || !check(b, ratp->step_commit(&step), step, "commit a step", problem)) {
         ratp->step_abort(&step);
         return false;
     }
     if (!check(b, ratp->device_wait(b->device), b->device, "wait", problem))
         return false;
-    *seconds = seconds_now() - start;
+    *seconds = (seconds_now() - start) / c->layers;
     return true;
 }
 

@@ -1,4 +1,4 @@
-/* A cache with sequences, the operands of its one layer, and steps that are timed. */
+/* A cache with sequences, operands for its layers, and steps that are timed. */
 #ifndef BENCH_CACHED_H
 #define BENCH_CACHED_H
 
@@ -11,11 +11,12 @@ struct shape {
     uint32_t query_heads, kv_heads, head_size;
     uint32_t tokens; /* of the longest sequence, before single ones are decoded */
     uint32_t batch;
+    uint32_t layers;
     uint64_t rows; /* new tokens of the largest step */
     ratp_retention retention;
 };
 
-/* One layer's operands, packed. */
+/* Operands, packed: those of one layer, which all layers take. */
 struct operands {
     ratp_buffer *buffers[6];
     struct ratp_tensor tensors[6];
@@ -24,7 +25,7 @@ struct operands {
 
 struct cached {
     struct bench *bench;
-    uint32_t batch;
+    uint32_t batch, layers;
     ratp_policy *policy;
     ratp_cache *cache;
     ratp_seq **seqs; /* [batch], made by seqs_create */
@@ -41,7 +42,8 @@ bool seqs_destroy(struct cached *c, struct problem *problem);
 bool policy_make(struct bench *b, const struct ratp_variant *variant, ratp_policy **out,
                  struct problem *problem);
 
-/* `tokens` new ones of each of so many sequences; it ends when the device is done. */
+/* `tokens` new ones of each of so many sequences; it ends when the device is done. The
+ * seconds are one layer's part. */
 bool timed_step(struct cached *c, uint32_t first, uint32_t count, uint32_t tokens,
                 double *seconds, struct problem *problem);
 /* Single tokens of all sequences, after a few that are not timed. */

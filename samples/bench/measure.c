@@ -59,7 +59,7 @@ static bool time_prompts(struct cached *c, const struct ratp_variant *variant, u
     return true;
 }
 
-/* Of all sequences; it ends when the device is done. */
+/* Of all sequences; it ends when the device is done. The seconds are one layer's part. */
 static bool timed_compression(struct cached *c, double *seconds, struct problem *problem)
 {
     struct bench *b = c->bench;
@@ -70,7 +70,7 @@ static bool timed_compression(struct cached *c, double *seconds, struct problem 
             return false;
     if (!check(b, b->ratp->device_wait(b->device), b->device, "wait", problem))
         return false;
-    *seconds = seconds_now() - start;
+    *seconds = (seconds_now() - start) / c->layers;
     return true;
 }
 
@@ -93,13 +93,14 @@ static bool time_compressions(struct cached *c, const struct ratp_variant *varia
     return true;
 }
 
+/* A layer's part of what the sequences hold. */
 static bool held_bytes(struct cached *c, uint64_t *bytes, struct problem *problem)
 {
     struct ratp_cache_stats stats = {.struct_size = sizeof stats};
     if (!check(c->bench, c->bench->ratp->cache_stats(c->cache, &stats), c->cache,
                "the cache's statistics", problem))
         return false;
-    *bytes = stats.used_bytes + stats.state_bytes;
+    *bytes = (stats.used_bytes + stats.state_bytes) / c->layers;
     return true;
 }
 
@@ -114,6 +115,7 @@ static struct shape shape_of(const struct bench_options *o, const struct ratp_va
         .head_size = o->head_size,
         .tokens = tokens,
         .batch = batch,
+        .layers = o->layers,
         .rows = (uint64_t)tokens * batch,
         .retention = o->retention,
     };
@@ -285,6 +287,7 @@ bool measure_scan(struct bench *b, uint32_t tokens, uint32_t batch, struct probl
                                            .kind = RATP_STREAMING};
     struct shape shape = shape_of(&b->options, &own_token, tokens, batch);
     shape.query_heads = shape.kv_heads;
+    shape.layers = 1; /* as in the call without a cache, which has no layers */
     shape.retention = RATP_RETAIN_FULL;
     struct cached c;
     struct stopwatch *watch = NULL;

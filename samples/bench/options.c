@@ -32,10 +32,13 @@ static const char explanation[] =
     "GB/s and GFLOP/s are of the work that cannot be left out, each needed byte once. The copy's\n"
     "GB/s counts the bytes it reads and those it writes; \"of copy\" is a line's share of that.\n"
     "\"faster\" compares with the first variant of the same phase and sizes.\n"
+    "A GPU needs many layers: submitting a step and waiting for it take tens of microseconds, as\n"
+    "long as a layer's attention, and the K and V of one may stay in its cache between steps.\n"
     "\nExamples\n"
     "  ratplus-bench\n"
     "  ratplus-bench --phase decode --tokens 1024,4096,16384 --variants dense,d16,d64w256s4\n"
     "  ratplus-bench --phase compress --tokens 4096,32768 --variants snapkv1024,snapkv2048o16\n"
+    "  ratplus-bench --phase decode --tokens 4096,32768 --layers 32 --repeat 100\n"
     "  ratplus-bench --device software --heads 16 --kv-heads 16 --json --out bench.json\n"
     "  ratplus-bench --quick\n";
 
@@ -193,7 +196,7 @@ bool options_parse(int argc, char **argv, struct bench_options *out, bool *done,
                    struct problem *problem)
 {
     bool help = false, version = false, quick = false;
-    uint64_t heads = 32, kv_heads = 8, head_size = 128, repeat = 20;
+    uint64_t heads = 32, kv_heads = 8, head_size = 128, layers = 1, repeat = 20;
     struct words words = {
         .variants = "dense,d16,d16w256s4,streamw256s4,snapkv1024",
         .batches = "1",
@@ -216,6 +219,8 @@ bool options_parse(int argc, char **argv, struct bench_options *out, bool *done,
         {"--heads", OPTION_NUMBER, "N", &heads, 1, 65536, "query heads (32)"},
         {"--kv-heads", OPTION_NUMBER, "N", &kv_heads, 1, 1024, "key/value heads (8)"},
         {"--head-size", OPTION_NUMBER, "N", &head_size, 8, 256, "channels of a head (128)"},
+        {"--layers", OPTION_NUMBER, "N", &layers, 1, 256,
+         "layers of a step, each with K and V of its own; what is shown is of one (1)"},
         {"--dtype", OPTION_TEXT, "TYPE", &words.dtype, 0, 0,
          "of the operands: f16 (the default), bf16 or f32"},
         {"--cache-dtype", OPTION_TEXT, "TYPE", &words.cache_dtype, 0, 0,
@@ -255,6 +260,7 @@ bool options_parse(int argc, char **argv, struct bench_options *out, bool *done,
     out->query_heads = (uint32_t)heads;
     out->kv_heads = (uint32_t)kv_heads;
     out->head_size = (uint32_t)head_size;
+    out->layers = (uint32_t)layers;
     out->repeat = (uint32_t)repeat;
     return *done || understand(&words, quick, out, problem);
 }

@@ -105,7 +105,8 @@ bool report_table(const struct bench *b, struct problem *problem)
     char copied[CELL];
     bytes_print(o->copy_bytes, copied, sizeof copied);
     printf("libratplus %s on %s (%s)\n", b->ratp->version(), b->info.name, b->info.driver);
-    printf("one layer, head size %u, operands %s, cache %s, retention %s\n", o->head_size,
+    printf("one layer of %u in a step, head size %u, operands %s, cache %s, retention %s\n",
+           o->layers, o->head_size,
            dtype_name(o->dtype), dtype_name(o->cache_dtype),
            o->retention == RATP_RETAIN_FULL ? "full" : "needed");
     printf("copy of %s: %.3f ms (%.3f to %.3f), %.2f GB/s read and written\n\n", copied,
@@ -174,6 +175,7 @@ static void add_all(cJSON *root, const struct bench *b, bool *good)
     cJSON *settings = cJSON_AddObjectToObject(root, "settings");
     *good &= settings != NULL;
     json_number(settings, "head_size", o->head_size, good);
+    json_number(settings, "layers", o->layers, good);
     json_text(settings, "dtype", dtype_name(o->dtype), good);
     json_text(settings, "cache_dtype", dtype_name(o->cache_dtype), good);
     json_text(settings, "retention", o->retention == RATP_RETAIN_FULL ? "full" : "needed", good);

@@ -190,6 +190,19 @@ class CommandLine(unittest.TestCase):
                         row["tokens"], row["variant"], row["batch"],
                         100 * row["share_of_prompt"], row["prompt_milliseconds"]), note)
 
+    def test_layers(self):
+        """What is shown of more layers is one layer's: it needs and holds the same."""
+        rows = []
+        for layers in "1", "3":
+            code, out, errors = run("--quick", "--phase", "prefill,decode,compress", "--tokens", "96",
+                                    "--layers", layers, "--json")
+            self.assertEqual((code, errors), (0, ""))
+            result = json.loads(out)
+            self.assertEqual(result["settings"]["layers"], int(layers))
+            rows.append({(r["phase"], r["variant"]): (r["needed_flops"], r["cache_bytes"])
+                         for r in result["rows"]})
+        self.assertEqual(*rows)
+
     def test_the_cache_alone(self):
         code, out, errors = run("--quick", "--phase", "cache", "--tokens", "1,200", "--json")
         self.assertEqual((code, errors), (0, ""))

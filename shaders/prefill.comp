@@ -158,13 +158,14 @@ void main()
             weight[(lane + j * LANES) * WEIGHT_STRIDE + group] = p;
         }
 
-        [[unroll]] for (uint chunk = 0; chunk < V_CHUNKS; chunk++) {
+        for (uint chunk = 0; chunk < V_CHUNKS; chunk++) {
             barrier();
             load_block(block0, w.end_key, chunk, VALUE_SIZE, V_TYPE, true);
             barrier();
+            vec4 part[LANE_VECS][4];
             [[unroll]] for (uint v = 0; v < LANE_VECS; v++) {
                 [[unroll]] for (uint r = 0; r < 4; r++)
-                    sum[chunk * LANE_VECS + v][r] *= shrink[r];
+                    part[v][r] = vec4(0);
             }
             for (uint key = 0; key < KEYS; key++) {
                 vec4 p = weight[key * WEIGHT_STRIDE + group];
@@ -172,9 +173,16 @@ void main()
                     vec4 value = block[key * BLOCK_STRIDE + lane + v * LANES];
                     [[unroll]] for (uint r = 0; r < 4; r++) {
                         bool hidden = MASK_TYPE != 0 && p[r] == 0;
-                        sum[chunk * LANE_VECS + v][r] += hidden ? vec4(0) : p[r] * value;
+                        part[v][r] += hidden ? vec4(0) : p[r] * value;
                     }
                 }
+            }
+            // `sum` stays in registers only if every index into it is a constant: a loop
+            // with barriers in it is not unrolled by every driver.
+            [[unroll]] for (uint v = 0; v < V_CHUNKS * LANE_VECS; v++) {
+                if (v / LANE_VECS == chunk)
+                    [[unroll]] for (uint r = 0; r < 4; r++)
+                        sum[v][r] = sum[v][r] * shrink[r] + part[v % LANE_VECS][r];
             }
         }
     }

@@ -4,19 +4,20 @@
 #include "merge.spv.h"
 #include "merge_splits.spv.h"
 
-enum { GROUP_SIZE = 64 };
+enum { GROUP_SIZE = 64, SPLITS_SLICES = 4 };
 
 static const struct vk_shader splits_shader = VK_SHADER(merge_splits, struct attend_push);
 
 ratp_status kernels_gather(struct backend *b, struct stream *s, const struct attend_args *args,
                            struct plan_list gathers, struct error *err)
 {
-    (void)b;
+    const struct vk_caps *caps = vk_device_caps(kernel_device(b));
+    /* A CPU hides no latency by them. */
+    const uint32_t slices[] = {caps->software ? 1 : SPLITS_SLICES};
     struct attend_kernel k;
-    attend_kernel_init(&k, args, &splits_shader, NULL, 0);
-    uint32_t pairs = args->shape->query_heads * (args->shape->value_size / 2);
+    attend_kernel_init(&k, args, &splits_shader, slices, 1);
     return items_dispatch(s, &k.items, gathers, sizeof(struct gpu_gather),
-                          groups_of(pairs, GROUP_SIZE), 1, err);
+                          args->shape->query_heads, 1, err);
 }
 
 /* As in shaders/merge.comp. */

@@ -96,6 +96,8 @@ static uint32_t compute_units(const struct vk_calls *calls, VkPhysicalDevice han
     return kind == RATP_DEVICE_DISCRETE ? 32 : 8;
 }
 
+/* A family without graphics where there is one: it is what compute engines are reached by
+ * that share nothing with a desktop. */
 static void query_queues(const struct vk_calls *calls, struct vk_physical *p)
 {
     VkQueueFamilyProperties families[32];
@@ -105,7 +107,9 @@ static void query_queues(const struct vk_calls *calls, struct vk_physical *p)
     for (uint32_t i = 0; i < count; i++) {
         if (!(families[i].queueFlags & VK_QUEUE_COMPUTE_BIT) || !families[i].queueCount)
             continue;
-        if (p->queue_family == UINT32_MAX)
+        if (p->queue_family == UINT32_MAX ||
+            (families[p->queue_family].queueFlags & ~families[i].queueFlags &
+             VK_QUEUE_GRAPHICS_BIT))
             p->queue_family = i;
         if (p->compute_family_count < 8)
             p->compute_families[p->compute_family_count++] = i;

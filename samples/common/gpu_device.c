@@ -92,15 +92,20 @@ static bool open_instance(struct gpu *gpu, bool validate, struct problem *proble
                      "vkCreateDebugUtilsMessengerEXT", problem);
 }
 
+/* As the library does: a family without graphics before one with it. */
 static bool find_queue(VkPhysicalDevice physical, uint32_t *family)
 {
     VkQueueFamilyProperties families[32];
     uint32_t count = 32;
     vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, families);
-    for (*family = 0; *family < count; ++*family)
-        if (families[*family].queueFlags & VK_QUEUE_COMPUTE_BIT)
-            return true;
-    return false;
+    *family = count;
+    for (uint32_t i = 0; i < count; i++) {
+        const VkQueueFlags flags = families[i].queueFlags;
+        if ((flags & VK_QUEUE_COMPUTE_BIT) &&
+            (*family == count || (families[*family].queueFlags & ~flags & VK_QUEUE_GRAPHICS_BIT)))
+            *family = i;
+    }
+    return *family < count;
 }
 
 static bool is_usable(VkPhysicalDevice physical, const VkPhysicalDeviceProperties *properties)

@@ -23,7 +23,7 @@ const uint K_CHUNKS = (HEAD_SIZE + CHUNK - 1) / CHUNK;
 const uint V_CHUNKS = (VALUE_SIZE + CHUNK - 1) / CHUNK;
 const uint LANE_VECS = CHUNK4 / LANES; // of a chunk of V
 // Odd strides keep the lanes on different banks.
-const uint Q_STRIDE = Q4 + 1;
+const uint Q_STRIDE = (Q4 > V4 ? Q4 : V4) + 1; // the results lie there in the end
 const uint BLOCK_STRIDE = CHUNK4 + 1;
 const uint WEIGHT_STRIDE = GROUPS + 1;
 
@@ -31,6 +31,7 @@ shared vec4 query[ROWS * Q_STRIDE];
 shared vec4 block[KEYS * BLOCK_STRIDE]; // a chunk of K or of V
 shared vec4 weight[KEYS * WEIGHT_STRIDE]; // [key][row / 4]
 shared vec4 lane_part[LANES * GROUPS];
+shared vec3 row_part[ROWS]; // at first start.xy and slope of a row; in the end maximum and total
 shared uvec4 key_rows_at[KEYS]; // k, v
 shared uvec3 key_seen[KEYS];    // first, last, index
 
@@ -91,17 +92,14 @@ void main()
     uint row0 = group * 4;
 
     load_queries(w);
-
-    vec4 maximum; // of the 4 rows
-    vec4 total;   // of this lane's keys
-    vec4 slope;
-    [[unroll]] for (uint r = 0; r < 4; r++) {
-        uint row = min(row0 + r, w.rows - 1);
-        vec2 start = start_of(w, row);
-        maximum[r] = start.x;
-        total[r] = lane == 0 ? start.y : 0;
-        slope[r] = slope_of(w, row);
-    }
+    for (uint row = gl_LocalInvocationIndex; row < ROWS; row += THREADS)
+        row_part[row] = vec3(start_of(w, min(row, w.rows - 1)), slope_of(w, min(row, w.rows - 1)));
+    barrier();
+    // Whatever a loop indexes that a driver does not unroll leaves the registers.
+    vec3 a = row_part[row0], b = row_part[row0 + 1], c = row_part[row0 + 2], d = row_part[row0 + 3];
+    vec4 maximum = vec4(a.x, b.x, c.x, d.x);                         // of the 4 rows
+    vec4 total = lane == 0 ? vec4(a.y, b.y, c.y, d.y) : vec4(0);     // of this lane's keys
+    vec4 slope = vec4(a.z, b.z, c.z, d.z);
     vec4 sum[V_CHUNKS * LANE_VECS][4];
     [[unroll]] for (uint v = 0; v < V_CHUNKS * LANE_VECS; v++) {
         [[unroll]] for (uint r = 0; r < 4; r++)
@@ -177,8 +175,6 @@ void main()
                     }
                 }
             }
-            // `sum` stays in registers only if every index into it is a constant: a loop
-            // with barriers in it is not unrolled by every driver.
             [[unroll]] for (uint v = 0; v < V_CHUNKS * LANE_VECS; v++) {
                 if (v / LANE_VECS == chunk)
                     [[unroll]] for (uint r = 0; r < 4; r++)
@@ -194,15 +190,21 @@ void main()
     [[unroll]] for (uint l = 0; l < LANES; l++)
         total += lane_part[l * GROUPS + group];
 
-    [[unroll]] for (uint r = 0; r < 4; r++) {
-        if (row0 + r >= w.rows)
-            continue;
-        if (lane == 0)
-            finish_row(w, row0 + r, maximum[r], total[r]);
-        [[unroll]] for (uint v = 0; v < V_CHUNKS * LANE_VECS; v++) {
-            uint c = (lane + v * LANES) * 4;
-            if (c < VALUE_SIZE)
-                finish_channels(w, row0 + r, c, sum[v][r], total[r]);
-        }
+    if (lane == 0) {
+        row_part[row0] = vec3(maximum.x, total.x, 0);
+        row_part[row0 + 1] = vec3(maximum.y, total.y, 0);
+        row_part[row0 + 2] = vec3(maximum.z, total.z, 0);
+        row_part[row0 + 3] = vec3(maximum.w, total.w, 0);
     }
+    [[unroll]] for (uint v = 0; v < V_CHUNKS * LANE_VECS; v++) {
+        if (lane + v * LANES < V4)
+            [[unroll]] for (uint r = 0; r < 4; r++)
+                query[(row0 + r) * Q_STRIDE + lane + v * LANES] = sum[v][r];
+    }
+    barrier();
+    for (uint row = gl_LocalInvocationIndex; row < w.rows; row += THREADS)
+        finish_row(w, row, row_part[row].x, row_part[row].y);
+    for (uint n = gl_LocalInvocationIndex; n < w.rows * V4; n += THREADS)
+        finish_channels(w, n / V4, n % V4 * 4, query[n / V4 * Q_STRIDE + n % V4],
+                        row_part[n / V4].y);
 }

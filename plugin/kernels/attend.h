@@ -71,7 +71,7 @@ struct decode_form {
     enum team_way way;
     const char *name;   /* how lanes add up */
     const char *reason; /* why no faster way is used, or "" */
-    uint32_t heads, lanes, teams, k_blocks, v_blocks, keys;
+    uint32_t heads, lanes, teams, k_blocks, v_blocks, keys, subgroups;
 };
 
 struct decode_form decode_form(const struct vk_caps *caps, const struct layer_shape *shape);

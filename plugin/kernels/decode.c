@@ -7,10 +7,10 @@
 #include "decode_add_choose.spv.h"
 #include "decode_add_wide.spv.h"
 #include "decode_add_wide_choose.spv.h"
+#include "decode_block.spv.h"
+#include "decode_block_choose.spv.h"
 #include "decode_shared.spv.h"
 #include "decode_shared_choose.spv.h"
-#include "decode_shuffle.spv.h"
-#include "decode_shuffle_choose.spv.h"
 
 #define DECODE(name, full) \
     {#name, name##_spv, sizeof name##_spv, sizeof(struct attend_push), full}
@@ -20,13 +20,14 @@ static const struct vk_shader shaders[][2] = {
     [TEAM_SHARED] = {DECODE(decode_shared, false), DECODE(decode_shared_choose, false)},
     [TEAM_ADD] = {DECODE(decode_add, true), DECODE(decode_add_choose, true)},
     [TEAM_ADD_WIDE] = {DECODE(decode_add_wide, true), DECODE(decode_add_wide_choose, true)},
-    [TEAM_SHUFFLE] = {DECODE(decode_shuffle, true), DECODE(decode_shuffle_choose, true)},
+    [TEAM_SHUFFLE] = {DECODE(decode_block, true), DECODE(decode_block_choose, true)},
 };
 
 enum {
     MAX_HEADS = 8,    /* query heads that share a read; more would spill registers */
     GROUP_SIZE = 128, /* invocations of a workgroup on a GPU */
     KEYS = 4,         /* keys a team has in flight */
+    KEYS_FEW_HEADS = 8,
     KEYS_SOFTWARE = 2 /* a CPU has few registers to hold them */
 };
 
@@ -36,6 +37,15 @@ static uint32_t power_of_two(uint32_t n)
     while (p < n)
         p *= 2;
     return p;
+}
+
+/* Workgroup memory of decode_block.comp: where keys lie, and the sums of each subgroup. */
+static uint32_t block_bytes(const struct decode_form *form, uint32_t subgroup)
+{
+    uint32_t invocations = form->lanes * form->teams, round = form->keys * form->teams;
+    uint32_t keys = invocations > round ? invocations : round;
+    uint32_t sums = groups_of(invocations, subgroup) * form->heads;
+    return keys * 20 + sums * (form->v_blocks * form->lanes * 32 + 8);
 }
 
 struct decode_form decode_form(const struct vk_caps *caps, const struct layer_shape *shape)
@@ -51,16 +61,21 @@ struct decode_form decode_form(const struct vk_caps *caps, const struct layer_sh
     };
     bool wide = caps->software && caps->int64 && !shape->odd_rows;
     uint32_t operations = caps->full_subgroups ? caps->subgroup_operations : 0;
-    if (form.lanes >= subgroup && (operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT)) {
+    bool shuffle = operations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
+    if (form.lanes >= subgroup && (caps->software || !shuffle) &&
+        (operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT)) {
         form.way = wide ? TEAM_ADD_WIDE : TEAM_ADD;
         form.name = wide ? "a subgroup for each key, 64-bit loads" : "a subgroup for each key";
         form.reason = "";
         form.lanes = subgroup;
-    } else if (operations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT) {
+    } else if (shuffle) {
         form.way = TEAM_SHUFFLE;
         form.name = "part of a subgroup for each key";
         form.reason = "";
         form.lanes = form.lanes < subgroup ? form.lanes : subgroup;
+        form.heads = form.heads < form.lanes ? form.heads : form.lanes;
+        if (!caps->software && form.heads <= 2)
+            form.keys = KEYS_FEW_HEADS;
     } else if (operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT) {
         form.way = TEAM_ADD;
         form.name = "a subgroup for each key, some lanes idle";
@@ -76,6 +91,13 @@ struct decode_form decode_form(const struct vk_caps *caps, const struct layer_sh
         form.teams = (caps->software ? subgroup : GROUP_SIZE) / form.lanes;
     form.k_blocks = groups_of(shape->head_size, 8 * form.lanes);
     form.v_blocks = groups_of(shape->value_size, 8 * form.lanes);
+    while (form.way == TEAM_SHUFFLE && block_bytes(&form, subgroup) > caps->shared_bytes) {
+        if (form.lanes * form.teams > subgroup)
+            form.teams /= 2;
+        else
+            form.heads = groups_of(form.heads, 2);
+    }
+    form.subgroups = groups_of(form.lanes * form.teams, subgroup);
     return form;
 }
 
@@ -89,8 +111,9 @@ ratp_status kernels_attend_decode(struct backend *b, struct stream *s,
     bool choose = args->cls->choosers.count > 0;
     if (args->cls->heads_choose)
         form.heads = 1; /* no two share a read */
-    const uint32_t own[] = {form.heads,    form.lanes, form.teams, form.k_blocks,
-                            form.v_blocks, form.keys,  form.lanes * form.teams};
+    const uint32_t invocations = form.lanes * form.teams;
+    const uint32_t own[] = {form.heads,    form.lanes, form.teams,  form.k_blocks,
+                            form.v_blocks, form.keys,  invocations, form.subgroups};
     struct attend_kernel k;
     attend_kernel_init(&k, args, &shaders[form.way][choose], own, sizeof own / sizeof *own);
     if (choose) {

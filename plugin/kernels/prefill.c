@@ -42,8 +42,9 @@ static bool runs_on_vectors(const struct vk_caps *caps)
 static uint32_t shared_bytes(const struct layer_shape *shape, uint32_t rows, uint32_t chunk)
 {
     uint32_t groups = rows / LANE_ROWS;
-    uint32_t vectors = rows * (shape->head_size / 4 + 1) + BLOCK_KEYS * (chunk / 4 + 1) +
-                       BLOCK_KEYS * (groups + 1) + ROW_LANES * groups + 2 * BLOCK_KEYS;
+    uint32_t size = shape->head_size > shape->value_size ? shape->head_size : shape->value_size;
+    uint32_t vectors = rows * (size / 4 + 1) + BLOCK_KEYS * (chunk / 4 + 1) +
+                       BLOCK_KEYS * (groups + 1) + ROW_LANES * groups + rows + 2 * BLOCK_KEYS;
     return vectors * 16;
 }
 

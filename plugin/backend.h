@@ -29,6 +29,7 @@ enum mem_kind {
     MEM_READBACK, /* mapped and cached: written by kernels, read by the host */
     MEM_SHARED    /* mapped: read often by kernels, so as near to them as can be */
 };
+enum { MEM_KINDS = MEM_SHARED + 1 };
 
 /* A piece of device memory. Zeroed by free. */
 struct mem {

@@ -33,7 +33,7 @@ static void free_block(struct vk_device *d, struct vk_block *b)
 /* Frees blocks without pieces; `keep` leaves one of each kind. */
 static void free_empty_blocks(struct vk_device *d, bool keep)
 {
-    bool kept[3] = {0};
+    bool kept[MEM_KINDS] = {0};
     for (struct vk_block *b = d->blocks, *next; b; b = next) {
         next = b->next;
         if (b->owner != BLOCK_POOL || b->ranges.taken)

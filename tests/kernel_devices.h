@@ -18,8 +18,26 @@ static inline void kernel_devices_log(void *user, ratp_log_level level, const ch
     }
 }
 
-/* Calls `test` for each device; returns how many there were, 0 after a failure
- * to look for them. */
+/* False: it could not be opened, or with `as_gpu` it is one. */
+static inline bool kernel_device_open(struct vk_instance *instance, uint32_t index, bool as_gpu,
+                                      const struct log *log, struct backend **out,
+                                      struct error *err)
+{
+    struct vk_device *device = NULL;
+    if (!CHECK(vk_device_open(instance, index, 0, &device, err) == RATP_OK))
+        return false;
+    struct vk_caps *caps = (struct vk_caps *)vk_device_caps(device);
+    const bool wanted = !as_gpu || caps->software;
+    if (as_gpu)
+        caps->software = false;
+    if (wanted && CHECK(kernels_open(device, log, out, err) == RATP_OK))
+        return true;
+    vk_device_close(&device);
+    return false;
+}
+
+/* Calls `test` for each device, and for those on the CPU once more with the forms that
+ * GPUs get; returns how many devices there were, 0 after a failure to look for them. */
 static inline uint32_t kernel_devices_each(void (*test)(struct backend *vulkan,
                                                         struct backend *reference))
 {
@@ -36,20 +54,14 @@ static inline uint32_t kernel_devices_each(void (*test)(struct backend *vulkan,
         vk_instance_destroy(&instance);
         return 0;
     }
-    for (uint32_t i = 0; i < vk_device_count(instance); i++) {
+    for (uint32_t i = 0; i < 2 * vk_device_count(instance); i++) {
+        const bool as_gpu = i % 2;
         struct ratp_device_info info = {.struct_size = sizeof info};
-        struct vk_device *device = NULL;
         struct backend *vulkan = NULL;
-        vk_device_describe(instance, i, &info);
-        if (!info.usable)
+        vk_device_describe(instance, i / 2, &info);
+        if (!info.usable || !kernel_device_open(instance, i / 2, as_gpu, &log, &vulkan, &err))
             continue;
-        if (!CHECK(vk_device_open(instance, i, 0, &device, &err) == RATP_OK) ||
-            !CHECK(kernels_open(device, &log, &vulkan, &err) == RATP_OK)) {
-            fprintf(stderr, "%s: %s\n", info.name, err.text);
-            vk_device_close(&device);
-            continue;
-        }
-        printf("%s\n", info.name);
+        printf("%s%s\n", info.name, as_gpu ? ", as if it were a GPU" : "");
         test(vulkan, reference);
         vulkan->ops->destroy(vulkan);
         tested++;

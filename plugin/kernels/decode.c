@@ -39,6 +39,11 @@ static uint32_t power_of_two(uint32_t n)
     return p;
 }
 
+static uint32_t keys_of(const struct vk_caps *caps, uint32_t heads)
+{
+    return caps->software ? KEYS_SOFTWARE : heads > 2 ? KEYS : KEYS_FEW_HEADS;
+}
+
 /* Workgroup memory of decode_block.comp: where keys lie, and the sums of each subgroup. */
 static uint32_t block_bytes(const struct decode_form *form, uint32_t subgroup)
 {
@@ -74,8 +79,7 @@ struct decode_form decode_form(const struct vk_caps *caps, const struct layer_sh
         form.reason = "";
         form.lanes = form.lanes < subgroup ? form.lanes : subgroup;
         form.heads = form.heads < form.lanes ? form.heads : form.lanes;
-        if (!caps->software && form.heads <= 2)
-            form.keys = KEYS_FEW_HEADS;
+        form.keys = keys_of(caps, form.heads);
     } else if (operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT) {
         form.way = TEAM_ADD;
         form.name = "a subgroup for each key, some lanes idle";
@@ -107,10 +111,13 @@ ratp_status kernels_attend_decode(struct backend *b, struct stream *s,
     if (args->cls->singles.count == 0)
         return RATP_OK;
     const struct layer_shape *shape = args->shape;
-    struct decode_form form = decode_form(vk_device_caps(kernel_device(b)), shape);
+    const struct vk_caps *caps = vk_device_caps(kernel_device(b));
+    struct decode_form form = decode_form(caps, shape);
     bool choose = args->cls->choosers.count > 0;
-    if (args->cls->heads_choose)
-        form.heads = 1; /* no two share a read */
+    if (args->cls->heads_choose) { /* no two share a read */
+        form.heads = 1;
+        form.keys = keys_of(caps, 1);
+    }
     const uint32_t invocations = form.lanes * form.teams;
     const uint32_t own[] = {form.heads,    form.lanes, form.teams,  form.k_blocks,
                             form.v_blocks, form.keys,  invocations, form.subgroups};

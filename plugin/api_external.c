@@ -252,7 +252,6 @@ static ratp_status record(struct backend *b, struct stream *s, const struct laye
     return status;
 }
 
-/* `own_bytes`: of entries that the host does not keep. */
 /* Has the low bits of the addresses of all rows. */
 static uint64_t place_of(const struct staged *item)
 {
@@ -260,12 +259,13 @@ static uint64_t place_of(const struct staged *item)
     return o->address | o->token_stride | o->head_stride | item->batch_stride;
 }
 
+/* `own_bytes`: of entries that the host does not keep. */
 static ratp_status run(struct backend *b, const struct ratp_external *p,
                        const struct variant *variant, struct external_entries *entries,
                        uint64_t own_bytes, const struct staged *items, bool wait,
                        struct error *err)
 {
-    const struct layer_shape shape = {
+    struct layer_shape shape = {
         .query_heads = p->query_heads, .kv_heads = p->kv_heads,
         .head_size = p->head_size, .value_size = p->value_size,
         .scale = p->scale != 0 ? p->scale : 1 / sqrtf((float)p->head_size),
@@ -273,7 +273,6 @@ static ratp_status run(struct backend *b, const struct ratp_external *p,
         .k_dtype = items[EXT_K].operand.dtype, .v_dtype = items[EXT_V].operand.dtype,
         .page_slots = p->key_tokens,
         .view_strides = true,
-        .odd_rows = (place_of(&items[EXT_K]) | place_of(&items[EXT_V])) % 8 != 0,
         .k_slot = items[EXT_K].operand.token_stride, .k_head = items[EXT_K].operand.head_stride,
         .v_slot = items[EXT_V].operand.token_stride, .v_head = items[EXT_V].operand.head_stride,
     };
@@ -286,6 +285,8 @@ static ratp_status run(struct backend *b, const struct ratp_external *p,
         status = b->ops->mem_alloc(b, own_bytes, MEM_DEVICE, "external summaries", &own, err);
     if (own_bytes)
         entries->address = own.address;
+    shape.row_bits = (place_of(&items[EXT_K]) | place_of(&items[EXT_V]) | entries->address |
+                      entries->head | entries->sequence | entries->step) % 16;
     uint32_t together = rows_are_even(items, p->batch) ? p->batch : 1;
     for (uint32_t i = 0; i < p->batch && !status; i += together)
         status = record(b, s, &shape, p, variant, entries, items, i, together, err);

@@ -30,7 +30,7 @@ void attend_kernel_init(struct attend_kernel *k, const struct attend_args *args,
         float_bits(shape->softcap),
         shape->view_strides ? 0 : shape->k_slot,
         shape->view_strides ? 0 : shape->v_slot,
-        shape->view_strides ? 0 : shape->k_head,
+        shape->view_strides ? shape->row_bits == 0 : shape->k_head,
         shape->view_strides ? 0 : shape->v_head,
     };
     for (uint32_t i = 0; i < ATTEND_CONSTANTS; i++)

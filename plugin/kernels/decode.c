@@ -64,7 +64,7 @@ struct decode_form decode_form(const struct vk_caps *caps, const struct layer_sh
         .teams = 1,
         .keys = caps->software ? KEYS_SOFTWARE : KEYS,
     };
-    bool wide = caps->software && caps->int64 && !shape->odd_rows;
+    bool wide = caps->software && caps->int64 && shape->row_bits % 8 == 0;
     uint32_t operations = caps->full_subgroups ? caps->subgroup_operations : 0;
     bool shuffle = operations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
     if (form.lanes >= subgroup && (caps->software || !shuffle) &&

@@ -23,7 +23,8 @@ struct layer_shape {
     uint32_t k_slot, k_head, v_slot, v_head;
     bool view_strides; /* attend_external: kernels take them from the views, because a host's
                           change with every call, and a constant would be a new pipeline */
-    bool odd_rows;     /* ... and not all rows of K and V lie at multiples of 8, as a cache's do */
+    uint32_t row_bits; /* ... and the low bits of the addresses of all rows of K and V and of what
+                          is known of K's blocks, below 16; a cache's are 0 */
     /* Rotation; style RATP_ROPE_NONE: none. The table holds cos and sin pairs
      * of float32: coarse[p / ROPE_FINE][i], times the YaRN attention factor,
      * for all positions below max_tokens, and behind it fine[p % ROPE_FINE][i],

@@ -3,14 +3,15 @@
 #ifndef ATTEND_GLSL
 #define ATTEND_GLSL
 
-// Strides of the cache: those of a model do not change. 0: the view has them.
+// Strides of the cache: those of a model do not change. 0: the view has them, and K_HEAD
+// says whether all rows lie at multiples of 16 bytes.
 layout(constant_id = 16) const uint K_SLOT = 0;
 layout(constant_id = 17) const uint V_SLOT = 0;
 layout(constant_id = 18) const uint K_HEAD = 0;
 layout(constant_id = 19) const uint V_HEAD = 0;
 
 // Rows of the cache are whole blocks of 8 channels; a host's own may lie anywhere.
-#define ALIGNED16 (K_SLOT != 0)
+#define ALIGNED16 (K_SLOT != 0 || K_HEAD != 0)
 
 #include "plan.glsl"
 #include "rope.glsl"

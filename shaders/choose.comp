@@ -31,6 +31,6 @@ void main()
     lists = together ? GROUP : 1;
     list = plus(push.mask, row, push.mask_token * 4);
     take_best(plus(push.partial, row, push.mask_head), candidates, want);
-    if (gl_LocalInvocationIndex == 0)
+    if (lane_number() == 0)
         take(want, candidates);
 }

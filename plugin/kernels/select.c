@@ -2,7 +2,10 @@
 #include "attend.h"
 #include "memory.h"
 
+#include <vulkan/vulkan_core.h>
+
 #include "choose.spv.h"
+#include "choose_subgroups.spv.h"
 #include "choose_wide.spv.h"
 #include "score_add.spv.h"
 #include "score_add_wide.spv.h"
@@ -22,9 +25,12 @@ static const struct vk_shader score_shaders[] = {
     [TEAM_SHUFFLE] = {"score_shuffle", score_shuffle_spv, sizeof score_shuffle_spv,
                       sizeof(struct attend_push), true},
 };
-/* [whether a CPU runs it, which loads 64 bits as fast as 32] */
-static const struct vk_shader choose_shaders[] = {VK_SHADER(choose, struct attend_push),
-                                                  VK_SHADER(choose_wide, struct attend_push)};
+static const struct vk_shader choose_shader = VK_SHADER(choose, struct attend_push);
+/* On a CPU, which loads 64 bits as fast as 32. */
+static const struct vk_shader choose_wide_shader = VK_SHADER(choose_wide, struct attend_push);
+static const struct vk_shader choose_subgroups_shader = {
+    "choose_subgroups", choose_subgroups_spv, sizeof choose_subgroups_spv,
+    sizeof(struct attend_push), true};
 
 enum {
     TEAM_BLOCKS = 16,   /* about as many blocks are worth a team ... */
@@ -32,7 +38,8 @@ enum {
     BLOCKS_IN_FLIGHT = 4, /* of a team: what lies in a page of the usual size */
     BLOCKS_IN_FLIGHT_SOFTWARE = 2,
     SCORE_ROWS = 8, /* of queries in a team's registers, where there are so many */
-    CHOOSE_LANES = 64,  /* of a workgroup on a GPU */
+    CHOOSE_LANES = 64,  /* of a workgroup on a GPU ... */
+    CHOOSE_LANES_SUBGROUPS = 256, /* where they add up by subgroups */
     MAX_GROUPS = 65535,
     MAX_SLICES = 64     /* workgroups that share an item's entries */
 };
@@ -101,6 +108,18 @@ static ratp_status score(struct backend *b, struct stream *s, const struct atten
                           shape->kv_heads * parts, groups_of(cls->most_blocks, blocks), err);
 }
 
+static const struct vk_shader *choose_form(const struct vk_caps *caps, uint32_t *lanes)
+{
+    *lanes = caps->software ? caps->subgroup_size : CHOOSE_LANES;
+    if (caps->software)
+        return caps->int64 ? &choose_wide_shader : &choose_shader;
+    if (!caps->full_subgroups ||
+        !(caps->subgroup_operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT))
+        return &choose_shader;
+    *lanes = CHOOSE_LANES_SUBGROUPS;
+    return &choose_subgroups_shader;
+}
+
 /* Scores, then lists, for the choosers of one batch: `list` is part of the class's,
  * and `first` the number of its first. */
 static ratp_status choose_batch(struct backend *b, struct stream *s,
@@ -110,7 +129,8 @@ static ratp_status choose_batch(struct backend *b, struct stream *s,
     const struct layer_shape *shape = args->shape;
     const struct plan_class *cls = args->cls;
     const struct vk_caps *caps = vk_device_caps(kernel_device(b));
-    const uint32_t own[] = {caps->software ? caps->subgroup_size : CHOOSE_LANES};
+    uint32_t lanes;
+    const struct vk_shader *shader = choose_form(caps, &lanes);
     uint64_t lists = (uint64_t)first * shape->query_heads * cls->most_chosen * sizeof(uint32_t);
     ratp_status status = RATP_OK;
     for (uint32_t select = SELECT_EXTREMES; select <= SELECT_MEAN; select++)
@@ -121,7 +141,7 @@ static ratp_status choose_batch(struct backend *b, struct stream *s,
         return status;
     vk_barrier(kernel_stream(s));
     struct attend_kernel k;
-    attend_kernel_init(&k, args, &choose_shaders[caps->software && caps->int64], own, 1);
+    attend_kernel_init(&k, args, shader, &lanes, 1);
     k.push.partial = args->plan->score_address;
     k.push.mask_head = cls->most_blocks * (uint32_t)sizeof(uint32_t);
     k.push.mask = args->plan->chosen_address + lists;

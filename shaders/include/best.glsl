@@ -4,12 +4,16 @@
 // as there is room for. The row is a multiple of four scores long, at a multiple of 16
 // bytes where ALIGNED16 says so.
 // ORDERED: the row holds what order_of makes of scores.
+// SUBGROUPS: lanes add up by subgroups, which are full.
 #ifndef BEST_GLSL
 #define BEST_GLSL
 
 #include "order.glsl"
 
 #extension GL_EXT_control_flow_attributes : require
+#ifdef SUBGROUPS
+#extension GL_KHR_shader_subgroup_arithmetic : require
+#endif
 
 layout(constant_id = LANES_ID) const uint LANES = 64;
 layout(local_size_x_id = LANES_ID) in;
@@ -36,14 +40,78 @@ uint at_least(uvec4 order, uint limit)
     return there.x + there.y + there.z + there.w;
 }
 
-// The sum over all lanes, given to all of them.
-uvec4 add_lanes(uvec4 x)
+#ifdef SUBGROUPS
+uint lane_number()
 {
-    parts[gl_LocalInvocationIndex] = x;
+    return gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
+}
+
+// How many parts there are, one of each subgroup's lanes together, and this lane's.
+uint part_count()
+{
+    return gl_NumSubgroups;
+}
+
+uint part_number()
+{
+    return gl_SubgroupID;
+}
+
+uvec3 add_near(uvec3 x)
+{
+    return subgroupAdd(x);
+}
+
+uvec2 ends_near(uint most, uint least)
+{
+    return uvec2(subgroupMax(most), subgroupMin(least));
+}
+
+uvec2 before_near(uvec2 x)
+{
+    return subgroupExclusiveAdd(x);
+}
+#else
+uint lane_number()
+{
+    return gl_LocalInvocationIndex;
+}
+
+// How many parts there are, one of each lane, and this lane's.
+uint part_count()
+{
+    return LANES;
+}
+
+uint part_number()
+{
+    return gl_LocalInvocationIndex;
+}
+
+uvec3 add_near(uvec3 x)
+{
+    return x;
+}
+
+uvec2 ends_near(uint most, uint least)
+{
+    return uvec2(most, least);
+}
+
+uvec2 before_near(uvec2 x)
+{
+    return uvec2(0);
+}
+#endif
+
+// The sum over all lanes, given to all of them.
+uvec3 add_lanes(uvec3 x)
+{
+    parts[part_number()] = uvec4(add_near(x), 0);
     barrier();
-    uvec4 all = uvec4(0);
-    for (uint i = 0; i < LANES; i++)
-        all += parts[i];
+    uvec3 all = uvec3(0);
+    for (uint i = 0; i < part_count(); i++)
+        all += parts[i].xyz;
     barrier();
     return all;
 }
@@ -54,16 +122,17 @@ uint find_last(uvec2 scores, uint count, uint want)
 {
     // The leading bits that all have in common are known at once.
     uvec4 least = uvec4(0xffffffffu), most = uvec4(0);
-    for (uint i = gl_LocalInvocationIndex * 4; i < count; i += LANES * 4) {
+    uint first = lane_number() * 4;
+    for (uint i = first; i < count; i += LANES * 4) {
         uvec4 order = orders_of(scores, i, count);
         most = max(most, order);
         least = min(least, mix(uvec4(0xffffffffu), order, greaterThan(order, uvec4(0))));
     }
-    uvec2 ends = uvec2(max(max(most.x, most.y), max(most.z, most.w)),
-                       min(min(least.x, least.y), min(least.z, least.w)));
-    parts[gl_LocalInvocationIndex] = uvec4(ends, 0, 0);
+    uvec2 ends = ends_near(max(max(most.x, most.y), max(most.z, most.w)),
+                           min(min(least.x, least.y), min(least.z, least.w)));
+    parts[part_number()] = uvec4(ends, 0, 0);
     barrier();
-    for (uint i = 0; i < LANES; i++)
+    for (uint i = 0; i < part_count(); i++)
         ends = uvec2(max(ends.x, parts[i].x), min(ends.y, parts[i].y));
     barrier();
     int top = findMSB(ends.x ^ min(ends.x, ends.y));
@@ -72,8 +141,8 @@ uint find_last(uvec2 scores, uint count, uint want)
     while (shift > 0) {
         shift -= 2;
         uint step = 1u << shift;
-        uvec4 seen = uvec4(0);
-        for (uint i = gl_LocalInvocationIndex * 4; i < count; i += LANES * 4) {
+        uvec3 seen = uvec3(0);
+        for (uint i = first; i < count; i += LANES * 4) {
             uvec4 order = orders_of(scores, i, count);
             seen.x += at_least(order, last + step);
             seen.y += at_least(order, last + 2 * step);
@@ -92,7 +161,7 @@ uint find_last(uvec2 scores, uint count, uint want)
 // Takes the `want` best of `count`, or all.
 void take_best(uvec2 scores, uint count, uint want)
 {
-    uint lane = gl_LocalInvocationIndex;
+    uint lane = lane_number();
     bool all = want >= count, none = want == 0;
     uint last = all || none ? 0 : find_last(scores, count, want);
 
@@ -105,14 +174,16 @@ void take_best(uvec2 scores, uint count, uint want)
         better += last == 0xffffffffu ? 0 : at_least(order, last + 1);
         no_worse += at_least(order, last);
     }
-    parts[lane] = uvec4(better, no_worse - better, 0, 0);
+    uvec2 own = uvec2(better, no_worse - better);
+    uvec2 near = before_near(own); // of the lanes before this one; then all of them
+    parts[part_number()] = uvec4(add_near(uvec3(own, 0)), 0);
     barrier();
-    uint before = 0, equals = 0, above = 0;
-    for (uint i = 0; i < LANES; i++) {
-        before += i < lane ? parts[i].x : 0;
-        equals += i < lane ? parts[i].y : 0;
+    uint above = 0;
+    for (uint i = 0; i < part_count(); i++) {
+        near += i < part_number() ? parts[i].xy : uvec2(0);
         above += parts[i].x;
     }
+    uint before = near.x, equals = near.y;
     uint left = want - min(above, want); // of the equals
     uint at = all ? from : before + min(equals, left);
     for (uint i = from; i < to && !none; i += 4) {

@@ -1,17 +1,23 @@
 /* What the programs of random worlds share: which devices they run on, and how often.
  *
- *     test-NAME [worlds [first seed ["reference", "vulkan" or part of a device's name]]]
+ *     test-NAME [worlds [first seed ["reference", "vulkan", "as-gpu" or part of a device's name]]]
  *
+ * as-gpu: Vulkan on the CPU, with the forms of the kernels that GPUs get.
  * RATPLUS_WORLDS, where it is a number above 0, is the most: for drivers that compile slowly. */
 #ifndef RATPLUS_TESTS_WORLDS_H
 #define RATPLUS_TESTS_WORLDS_H
 
 #include "../host.h"
 
+#include "../../plugin/device.h"
+#include "../../plugin/kernels/kernels.h"
+
 static inline bool worlds_wanted(const struct ratp_device_info *info, const char *name)
 {
     if (strcmp(name, "vulkan") == 0)
         return info->kind != RATP_DEVICE_REFERENCE;
+    if (strcmp(name, "as-gpu") == 0)
+        return info->kind == RATP_DEVICE_SOFTWARE;
     return strstr(info->name, name) != NULL;
 }
 
@@ -37,6 +43,8 @@ static inline bool worlds_run(int count, char **arguments,
             continue;
         if (worlds_wanted(&info, name)) {
             tried++;
+            if (strcmp(name, "as-gpu") == 0)
+                ((struct vk_caps *)vk_device_caps(kernel_device(device->backend)))->software = false;
             int before = check_failures;
             for (uint64_t s = 0; s < worlds && check_failures < before + 10; s++)
                 run(&host, device, first + s);

@@ -39,7 +39,7 @@ enum {
     BLOCKS_IN_FLIGHT_SOFTWARE = 2,
     SCORE_ROWS = 8, /* of queries in a team's registers, where there are so many */
     CHOOSE_LANES = 64,  /* of a workgroup on a GPU ... */
-    CHOOSE_LANES_SUBGROUPS = 256, /* where they add up by subgroups */
+    CHOOSE_LANES_MOST = 256, /* where they add up by subgroups */
     MAX_GROUPS = 65535,
     MAX_SLICES = 64     /* workgroups that share an item's entries */
 };
@@ -108,7 +108,9 @@ static ratp_status score(struct backend *b, struct stream *s, const struct atten
                           shape->kv_heads * parts, groups_of(cls->most_blocks, blocks), err);
 }
 
-static const struct vk_shader *choose_form(const struct vk_caps *caps, uint32_t *lanes)
+/* For so many blocks at most: a lane walks past eight of them or so. */
+static const struct vk_shader *choose_form(const struct vk_caps *caps, uint32_t blocks,
+                                           uint32_t *lanes)
 {
     *lanes = caps->software ? caps->subgroup_size : CHOOSE_LANES;
     if (caps->software)
@@ -116,7 +118,9 @@ static const struct vk_shader *choose_form(const struct vk_caps *caps, uint32_t 
     if (!caps->full_subgroups ||
         !(caps->subgroup_operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT))
         return &choose_shader;
-    *lanes = CHOOSE_LANES_SUBGROUPS;
+    *lanes = caps->subgroup_size;
+    while (*lanes < CHOOSE_LANES_MOST && *lanes * 8 < blocks)
+        *lanes *= 2;
     return &choose_subgroups_shader;
 }
 
@@ -130,7 +134,7 @@ static ratp_status choose_batch(struct backend *b, struct stream *s,
     const struct plan_class *cls = args->cls;
     const struct vk_caps *caps = vk_device_caps(kernel_device(b));
     uint32_t lanes;
-    const struct vk_shader *shader = choose_form(caps, &lanes);
+    const struct vk_shader *shader = choose_form(caps, cls->most_blocks, &lanes);
     uint64_t lists = (uint64_t)first * shape->query_heads * cls->most_chosen * sizeof(uint32_t);
     ratp_status status = RATP_OK;
     for (uint32_t select = SELECT_EXTREMES; select <= SELECT_MEAN; select++)

@@ -69,16 +69,17 @@ void load_keys(Work w, uint block0)
 // Channels chunk * CHUNK on of the block's K or V; zeros past the last key.
 void load_block(uint block0, uint end, uint chunk, uint channels, uint type, bool values)
 {
-    for (uint n = gl_LocalInvocationIndex; n < KEYS * CHUNK4; n += THREADS) {
-        uint key = n / CHUNK4;
-        uint c4 = n % CHUNK4;
+    for (uint n = gl_LocalInvocationIndex; n < KEYS * CHUNK4 / 2; n += THREADS) {
+        uint key = n / (CHUNK4 / 2);
+        uint c4 = n % (CHUNK4 / 2) * 2;
         uint c = chunk * CHUNK + c4 * 4;
-        vec4 x = vec4(0);
+        vec4 x = vec4(0), y = vec4(0);
         if (block0 + key < end && c < channels) {
             uvec2 row = values ? key_rows_at[key].zw : key_rows_at[key].xy;
-            x = load_row4(row, type, channels, c);
+            load_row8(row, type, channels, c, x, y);
         }
         block[key * BLOCK_STRIDE + c4] = x;
+        block[key * BLOCK_STRIDE + c4 + 1] = y;
     }
 }
 

@@ -213,13 +213,6 @@ vec2 load_blocks2(uvec2 row, uint type, uint c)
     return block_scale(block) * unpack_block(word, type, c).xy;
 }
 
-// Channels c ... c + 3, c a multiple of 4.
-vec4 load_blocks4(uvec2 row, uint type, uint c)
-{
-    uvec2 block = block_of(row, type, c);
-    return block_scale(block) * unpack_block(load_word(block_numbers(block, type, c)), type, c);
-}
-
 // Channels c ... c + 7, c a multiple of 8.
 void load_blocks8(uvec2 row, uint type, uint c, out vec4 a, out vec4 b)
 {
@@ -239,16 +232,6 @@ vec2 load_row2(uvec2 row, uint type, uint size, uint c)
         return load2(row, type, c);
     vec4 x = unpack_q8(Words(plus(row, c & ~3u)).at[0]);
     return load_scale(row, size, c) * ((c & 2) == 0 ? x.xy : x.zw);
-}
-
-// Channels c ... c + 3, c a multiple of 4.
-vec4 load_row4(uvec2 row, uint type, uint size, uint c)
-{
-    if (in_blocks(type))
-        return load_blocks4(row, type, c);
-    if (type != Q8_0)
-        return vec4(load2(row, type, c), load2(row, type, c + 2));
-    return load_scale(row, size, c) * unpack_q8(Words(plus(row, c)).at[0]);
 }
 
 #ifdef WIDE

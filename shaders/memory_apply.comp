@@ -83,6 +83,39 @@ uint kept_run(View view, uint p)
     return view.dilation == 0 ? 0xffffffffu : view.dilation - p % view.dilation;
 }
 
+Line all, ring, raw;
+bool to_line, to_ring;
+Quad state[UNITS];
+Quad row[UNITS]; // of the last token, turned
+vec4 coarse[SPAN], fine[AHEAD * SPAN]; // how K turns
+
+// How the n-th of the tokens that were fed turns, at position p.
+void turn(Place place, Rope rope, uint p, uint n)
+{
+    if (ROPE_STYLE != ROPE_NONE)
+        [[unroll]] for (uint j = 0; j < SPAN; j++)
+            fine[n * SPAN + j] = rope_quad_fine(rope, p, place.n + j);
+}
+
+// The n-th of them through the memory, and to its places.
+void put(Place place, Rope rope, uint n)
+{
+    vec4 keep[UNITS];
+    take_token(state, n, keep);
+    [[unroll]] for (uint u = 0; u < UNITS; u++)
+        row[u] = state[u];
+    if (ROPE_STYLE != ROPE_NONE)
+        [[unroll]] for (uint j = 0; j < SPAN; j++)
+            [[unroll]] for (uint h = 0; h < HEADS; h++)
+                rope_quad(rope, coarse[j], fine[n * SPAN + j], place.n + j, row[h * SPAN + j].k);
+    if (to_line)
+        write_next(all, place, row);
+    if (to_ring)
+        write_next(ring, place, row);
+    if ((TARGETS & TO_RAW) != 0)
+        write_next(raw, place, row);
+}
+
 void main()
 {
     Place place;
@@ -92,7 +125,6 @@ void main()
     View view = load_view(chunk.view);
     Rope rope = memory_rope();
     uint from = chunk.token0, to = from + chunk.tokens;
-    Quad state[UNITS];
     if (F_IN == 0) {
         uint share = (chunk.tokens + gl_NumWorkGroups.z - 1) / gl_NumWorkGroups.z;
         from = min(from + share * gl_WorkGroupID.z, to);
@@ -109,25 +141,24 @@ void main()
     }
 
     uint offset = slab_offset(view);
-    Line all = line_of(view.line_page0, view.line_pages, view.line_layered != 0 ? offset : 0, 0);
+    all = line_of(view.line_page0, view.line_pages, view.line_layered != 0 ? offset : 0, 0);
     // Where there is a line too, move.comp copies what the ring keeps of it.
-    Line ring = line_of(view.ring_page0, view.line_pages != 0 ? 0 : view.ring_pages, offset,
-                        max(view.ring_slots, 1));
+    ring = line_of(view.ring_page0, view.line_pages != 0 ? 0 : view.ring_pages, offset,
+                   max(view.ring_slots, 1));
     Line kept = line_of(view.kept_page0, view.kept_pages, offset, 0);
-    Line raw = line_of(0, 0, 0, 0);
+    raw = line_of(0, 0, 0, 0);
     if ((TARGETS & TO_RAW) != 0) {
         uvec2 at = plus(plus(push.raw, view.row0 + from, K_SLOT), place.head0 * K_HEAD);
         raw.k = plus(at, place.k.x * 4);
         raw.v = plus(at, (HEAD_SIZE + place.v.x) * 4);
     }
     Inputs x = inputs_at(place, view.row0 + from);
-    Quad row[UNITS];
-    vec4 coarse[SPAN];
     uint i = from;
     if (from < to)
         do {
             uint p = view.pos0 + i, run = to - i;
-            bool to_line = false, to_ring = false, to_kept = false;
+            bool to_kept = false;
+            to_line = to_ring = false;
             if (ROPE_STYLE != ROPE_NONE) {
                 run = min(run, ROPE_FINE - p % ROPE_FINE);
                 [[unroll]] for (uint j = 0; j < SPAN; j++)
@@ -145,24 +176,22 @@ void main()
 
             uint end = i + run;
             do {
-                vec4 keep[UNITS];
-                take_token(state, place, x, keep);
-                [[unroll]] for (uint u = 0; u < UNITS; u++)
-                    row[u] = state[u];
-                next_token(x);
-                if (ROPE_STYLE != ROPE_NONE)
-                    [[unroll]] for (uint j = 0; j < SPAN; j++) {
-                        vec4 fine = rope_quad_fine(rope, view.pos0 + i, place.n + j);
-                        [[unroll]] for (uint h = 0; h < HEADS; h++)
-                            rope_quad(rope, coarse[j], fine, place.n + j, row[h * SPAN + j].k);
-                    }
-                if (to_line)
-                    write_next(all, place, row);
-                if (to_ring)
-                    write_next(ring, place, row);
-                if ((TARGETS & TO_RAW) != 0)
-                    write_next(raw, place, row);
-                i++;
+                uint left = end - i, at = view.pos0 + i;
+                feed(place, x, left);
+                turn(place, rope, at, 0);
+                if (AHEAD > 1) { // past the run they turn nothing
+                    turn(place, rope, at + 1, 1);
+                    turn(place, rope, at + 2, 2);
+                    turn(place, rope, at + 3, 3);
+                }
+                put(place, rope, 0);
+                if (AHEAD > 1 && left > 1)
+                    put(place, rope, 1);
+                if (AHEAD > 1 && left > 2)
+                    put(place, rope, 2);
+                if (AHEAD > 1 && left > 3)
+                    put(place, rope, 3);
+                i += min(left, AHEAD);
             } while (i < end);
 
             if (to_kept) {

@@ -16,13 +16,22 @@ void main()
         uint head = place.head0 + head_step(place, u);
         uvec2 channels = place.k + channel_step(place, u);
         Quad state = initial_state(view, head, channels);
-        for (uint i = 0; i < scan.carries; i++) {
-            uvec2 row = carry_row(scan.carry0 + i, head);
-            vec4 keep = vec4(load2(row, F32, channels.x), load2(row, F32, channels.y));
-            row = plus(row, HEAD_SIZE * 4);
-            Quad local = load_state(row, channels);
-            state = Quad(keep * state.k + local.k, keep * state.v + local.v);
-            store_state(row, channels, state);
+        for (uint i = 0; i < scan.carries; i += AHEAD) {
+            // What is loaded does not wait for what is written.
+            vec4 keep[AHEAD];
+            Quad local[AHEAD];
+            [[unroll]] for (uint n = 0; n < AHEAD; n++) {
+                uvec2 row = carry_row(scan.carry0 + min(i + n, scan.carries - 1), head);
+                keep[n] = vec4(load2(row, F32, channels.x), load2(row, F32, channels.y));
+                local[n] = load_state(plus(row, HEAD_SIZE * 4), channels);
+            }
+            [[unroll]] for (uint n = 0; n < AHEAD; n++) {
+                if (i + n < scan.carries) {
+                    state = Quad(keep[n] * state.k + local[n].k, keep[n] * state.v + local[n].v);
+                    uvec2 row = carry_row(scan.carry0 + i + n, head);
+                    store_state(plus(row, HEAD_SIZE * 4), channels, state);
+                }
+            }
         }
     }
 }

@@ -5,6 +5,17 @@
 
 #include "quad.glsl"
 
+Quad state[UNITS];
+vec4 product[UNITS];
+
+void take(uint n)
+{
+    vec4 keep[UNITS];
+    take_token(state, n, keep);
+    [[unroll]] for (uint u = 0; u < UNITS; u++)
+        product[u] *= keep[u];
+}
+
 void main()
 {
     Place place;
@@ -12,19 +23,21 @@ void main()
         return;
     Chunk chunk = Chunks(plus(push.plan, push.items)).at[gl_WorkGroupID.y];
     View view = load_view(chunk.view);
-    Quad state[UNITS];
-    vec4 product[UNITS];
     [[unroll]] for (uint u = 0; u < UNITS; u++) {
         state[u] = Quad(vec4(0), vec4(0));
         product[u] = vec4(1);
     }
     Inputs x = inputs_at(place, view.row0 + chunk.token0);
-    for (uint i = 0; i < chunk.tokens; i++) {
-        vec4 keep[UNITS];
-        take_token(state, place, x, keep);
-        [[unroll]] for (uint u = 0; u < UNITS; u++)
-            product[u] *= keep[u];
-        next_token(x);
+    for (uint i = 0; i < chunk.tokens; i += AHEAD) {
+        uint left = chunk.tokens - i;
+        feed(place, x, left);
+        take(0);
+        if (AHEAD > 1 && left > 1)
+            take(1);
+        if (AHEAD > 1 && left > 2)
+            take(2);
+        if (AHEAD > 1 && left > 3)
+            take(3);
     }
     [[unroll]] for (uint u = 0; u < UNITS; u++) {
         uvec2 row = carry_row(chunk.carry, place.head0 + head_step(place, u));

@@ -166,9 +166,12 @@ void gate(vec4 f, out vec4 keep, out vec4 take)
     take = mix(large, small, greaterThanEqual(f, vec4(0)));
 }
 
-// The current token through the memory, or in its place where there is none.
-// `keep` gets what the gates keep.
-void take_token(inout Quad state[UNITS], Place place, Inputs x, out vec4 keep[UNITS])
+// Tokens whose inputs are on their way together: what one of them writes could be what the
+// next one reads, for all that a compiler knows, and a GPU would wait for each.
+const uint AHEAD = SOFTWARE ? 1 : 4;
+vec4 fed_k[AHEAD * UNITS], fed_v[AHEAD * UNITS], fed_f[AHEAD * UNITS];
+
+void feed_token(Place place, Inputs x, uint n)
 {
     vec4 k[UNITS], v[UNITS], f[UNITS];
     load_units(k, place, x.k, push.k_head, K_IN);
@@ -176,15 +179,43 @@ void take_token(inout Quad state[UNITS], Place place, Inputs x, out vec4 keep[UN
     if (F_IN != 0)
         load_units(f, place, x.f, push.f_head, F_IN);
     [[unroll]] for (uint u = 0; u < UNITS; u++) {
+        fed_k[n * UNITS + u] = k[u];
+        fed_v[n * UNITS + u] = v[u];
+        if (F_IN != 0)
+            fed_f[n * UNITS + u] = f[u];
+    }
+}
+
+// The inputs of the next AHEAD tokens, or of the `left` that are left. Numbers are constants here, so that what is fed stays in registers.
+void feed(Place place, inout Inputs x, uint left)
+{
+    feed_token(place, x, 0);
+    next_token(x);
+    if (AHEAD == 1)
+        return;
+    if (left > 1)
+        feed_token(place, x, 1), next_token(x);
+    if (left > 2)
+        feed_token(place, x, 2), next_token(x);
+    if (left > 3)
+        feed_token(place, x, 3), next_token(x);
+}
+
+// The n-th that was fed through the memory, or in its place where there is none. `keep` gets
+// what the gates keep.
+void take_token(inout Quad state[UNITS], uint n, out vec4 keep[UNITS])
+{
+    [[unroll]] for (uint u = 0; u < UNITS; u++) {
+        vec4 k = fed_k[n * UNITS + u], v = fed_v[n * UNITS + u];
         if (F_IN == 0) {
-            state[u] = Quad(k[u], v[u]);
+            state[u] = Quad(k, v);
             keep[u] = vec4(0);
             continue;
         }
         vec4 take;
-        gate(f[u], keep[u], take);
-        state[u].k = keep[u] * state[u].k + take * k[u];
-        state[u].v = keep[u] * state[u].v + take * v[u];
+        gate(fed_f[n * UNITS + u], keep[u], take);
+        state[u].k = keep[u] * state[u].k + take * k;
+        state[u].v = keep[u] * state[u].v + take * v;
     }
 }
 

@@ -23,7 +23,8 @@ extern "C" {
  * enabled, and a queue family with compute. Recommended (used when they are in
  * `features` or `extensions`): see recommended_extensions, and the features
  * storageBuffer16BitAccess, shaderFloat16, subgroupSizeControl,
- * computeFullSubgroups; shaderInt64 on software devices. */
+ * computeFullSubgroups, and cooperativeMatrix with vulkanMemoryModel and
+ * vulkanMemoryModelDeviceScope; shaderInt64 on software devices. */
 struct ratp_vulkan_device {
     size_t struct_size;
     PFN_vkGetInstanceProcAddr get_instance_proc_addr; /* NULL: the system's loader */

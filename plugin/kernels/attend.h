@@ -76,22 +76,33 @@ struct decode_form {
 
 struct decode_form decode_form(const struct vk_caps *caps, const struct layer_shape *shape);
 
+enum { PREFILL_CONSTANTS = 9 };
+
 /* How a form of the prompt kernel cuts its work. */
 struct prefill_form {
+    enum prefill_way way;
     const struct vk_shader *shader;
     const char *name;
-    const char *reason;     /* why no faster way is used, or "" */
     uint32_t rows;          /* tokens x heads of a workgroup */
     uint32_t heads, tokens; /* of a workgroup */
     uint32_t invocations;   /* of a workgroup */
     uint32_t last_constant; /* channels in shared memory, or keys at a time */
 };
 
+/* Its own constants. */
+void prefill_constants(const struct vk_caps *caps, const struct prefill_form *form,
+                       uint32_t own[PREFILL_CONSTANTS]);
+
+/* Why no form uses cooperative matrices for layers of this shape; NULL: one can. */
+const char *prefill_no_matrix(const struct vk_caps *caps, const struct layer_shape *shape);
+/* Whether the device has such a form for them. */
+bool prefill_runs(const struct vk_caps *caps, const struct layer_shape *shape,
+                  enum prefill_way way);
 /* The form for most work; its tiles are the largest. */
-struct prefill_form prefill_form(const struct vk_caps *caps, const struct layer_shape *shape);
+struct prefill_form prefill_form(const struct kernel_backend *k, const struct layer_shape *shape);
 /* The form for rows that are gathered by their blocks: about so many have a block in common,
  * and all of them attend so many keys altogether. */
-struct prefill_form prefill_gathered_form(const struct vk_caps *caps,
+struct prefill_form prefill_gathered_form(const struct kernel_backend *k,
                                           const struct layer_shape *shape, double rows,
                                           double all_keys);
 /* The most keys of a part of a tile; 0: no bound. */

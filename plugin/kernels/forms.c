@@ -20,7 +20,8 @@ static const char *const names[KERNEL_COUNT] = {
 
 /* Kernels choose by the shape too; this one is the released models'. */
 static const struct layer_shape usual = {
-    .query_heads = 16, .kv_heads = 16, .head_size = 128, .value_size = 128};
+    .query_heads = 16, .kv_heads = 16, .head_size = 128, .value_size = 128,
+    .k_dtype = RATP_F16, .v_dtype = RATP_F16};
 
 void kernels_describe(struct kernel_backend *k)
 {
@@ -29,14 +30,14 @@ void kernels_describe(struct kernel_backend *k)
     for (int i = 0; i < KERNEL_COUNT; i++)
         snprintf(t[i].form, sizeof t[i].form, "plain, float32");
 
-    struct prefill_form prefill = prefill_form(caps, &usual);
-    snprintf(t[PREFILL].form, sizeof t[PREFILL].form, "%s, float32, %u rows of 128 channels",
-             prefill.name, prefill.rows);
-    snprintf(t[PREFILL].reason, sizeof t[PREFILL].reason, "%s%s%s", prefill.reason,
-             prefill.reason[0] ? "; " : "",
-             caps->cooperative_matrix
-                 ? "this build has no cooperative-matrix form: its glslang cannot compile one"
-                 : "the device lacks VK_KHR_cooperative_matrix");
+    struct prefill_form prefill = prefill_form(k, &usual);
+    bool matrix = prefill.way == PREFILL_MATRIX;
+    snprintf(t[PREFILL].form, sizeof t[PREFILL].form, "%s, %s, %u rows of 128 channels",
+             prefill.name, matrix ? "float16 twice for float32" : "float32", prefill.rows);
+    const char *why = prefill_no_matrix(caps, &usual);
+    if (!why && !matrix)
+        why = "a CPU's vectors are faster than its cooperative matrices";
+    snprintf(t[PREFILL].reason, sizeof t[PREFILL].reason, "%s", why ? why : "");
 
     struct decode_form decode = decode_form(caps, &usual);
     snprintf(t[DECODE].form, sizeof t[DECODE].form, "%s, float32, %u lanes of subgroups of %u",

@@ -11,9 +11,20 @@ struct kernel_text {
 
 enum { KERNEL_COUNT = 10 };
 
+/* The forms of the prompt kernel. */
+enum prefill_way {
+    PREFILL_BEST, /* for the device, the shape and the work */
+    PREFILL_SHARED,
+    PREFILL_EACH,
+    PREFILL_ROWS,
+    PREFILL_MATRIX,
+    PREFILL_WAYS
+};
+
 struct kernel_backend {
     struct backend base;
     struct vk_device *vk;
+    enum prefill_way wanted_prefill; /* where it can run: for tests */
     struct kernel_text text[KERNEL_COUNT];
 };
 

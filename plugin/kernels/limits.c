@@ -39,11 +39,12 @@ static uint32_t chunk_tokens(const struct vk_caps *caps, const struct layer_shap
 
 void kernels_limits(struct backend *b, const struct layer_shape *shape, struct work_limits *out)
 {
-    const struct vk_caps *caps = vk_device_caps(kernel_device(b));
+    const struct kernel_backend *k = (const struct kernel_backend *)b;
+    const struct vk_caps *caps = vk_device_caps(k->vk);
     struct decode_form decode = decode_form(caps, shape);
     uint32_t group = shape->query_heads / shape->kv_heads;
     *out = (struct work_limits){
-        .tile_tokens = prefill_form(caps, shape).tokens,
+        .tile_tokens = prefill_form(k, shape).tokens,
         .most_keys = prefill_most_keys(caps, shape),
         .chunk_tokens = chunk_tokens(caps, shape),
         .split_keys = caps->software ? SPLIT_KEYS_SOFTWARE : SPLIT_KEYS,

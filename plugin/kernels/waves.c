@@ -9,7 +9,8 @@ static const struct vk_shader bucket_shader = VK_SHADER(bucket, struct attend_pu
 enum { BUCKET_LANES = 128, MAX_GROUPS = 65535 };
 
 /* One form for all waves of a class: it takes seconds to compile on a CPU. */
-static struct prefill_form form_of(const struct vk_caps *caps, const struct attend_args *args)
+static struct prefill_form form_of(const struct kernel_backend *k,
+                                   const struct attend_args *args)
 {
     const struct layer_shape *shape = args->shape;
     double rows = 0, keys = 0, blocks = 0;
@@ -20,7 +21,7 @@ static struct prefill_form form_of(const struct vk_caps *caps, const struct atte
         keys += own * wave->block * shape->kv_heads;
         blocks += wave->wave.blocks;
     }
-    return prefill_gathered_form(caps, shape, blocks > 0 ? rows / blocks : 0, keys);
+    return prefill_gathered_form(k, shape, blocks > 0 ? rows / blocks : 0, keys);
 }
 
 static ratp_status sort_rows(struct stream *s, const struct attend_args *args,
@@ -37,12 +38,14 @@ static ratp_status sort_rows(struct stream *s, const struct attend_args *args,
                           sizeof(struct gpu_wave), args->shape->kv_heads, 1, err);
 }
 
-static ratp_status attend_chosen(struct stream *s, const struct attend_args *args,
+static ratp_status attend_chosen(struct backend *b, struct stream *s,
+                                 const struct attend_args *args,
                                  const struct plan_wave *wave, const struct prefill_form *form,
                                  struct error *err)
 {
     const struct layer_shape *shape = args->shape;
-    const uint32_t own[] = {form->invocations, form->rows, form->heads, form->last_constant};
+    uint32_t own[PREFILL_CONSTANTS];
+    prefill_constants(vk_device_caps(kernel_device(b)), form, own);
     struct attend_kernel k;
     attend_kernel_init(&k, args, form->shader, own, sizeof own / sizeof *own);
     k.push.mask = args->plan->wave_address;
@@ -61,7 +64,7 @@ ratp_status kernels_attend_waves(struct backend *b, struct stream *s,
     const struct plan_class *cls = args->cls;
     if (cls->wave_count == 0)
         return RATP_OK;
-    struct prefill_form form = form_of(vk_device_caps(kernel_device(b)), args);
+    struct prefill_form form = form_of((const struct kernel_backend *)b, args);
     ratp_status status = RATP_OK;
     for (uint32_t i = 0; i < cls->wave_count && !status; i++) {
         const struct plan_wave *wave = &cls->waves[i];
@@ -74,7 +77,7 @@ ratp_status kernels_attend_waves(struct backend *b, struct stream *s,
             status = kernels_attend_prompt(b, s, args, wave->tiles, err);
         vk_barrier(kernel_stream(s));
         if (!status && chosen) {
-            status = attend_chosen(s, args, wave, &form, err);
+            status = attend_chosen(b, s, args, wave, &form, err);
             vk_barrier(kernel_stream(s));
         }
         if (!status)

@@ -7,14 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Not in the Vulkan headers of Debian 12. */
-#define COOPERATIVE_MATRIX_EXTENSION "VK_KHR_cooperative_matrix"
-
 const char *const vk_recommended_extensions[] = {
     VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME,
     VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME,
     VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME,
     VK_EXT_MEMORY_BUDGET_EXTENSION_NAME,
+    VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME,
     NULL,
 };
 
@@ -136,10 +134,13 @@ static void query_features(const struct vk_calls *calls, struct vk_physical *p,
 {
     bool size_control = offers(e, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
     bool dot_product = offers(e, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
+    bool cooperative = offers(e, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
     VkPhysicalDeviceSubgroupSizeControlFeaturesEXT subgroup = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT};
     VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dot = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR};
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
     VkPhysicalDeviceVulkan12Features v12 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
     VkPhysicalDeviceVulkan11Features v11 = {
@@ -154,6 +155,10 @@ static void query_features(const struct vk_calls *calls, struct vk_physical *p,
         dot.pNext = features.pNext;
         features.pNext = &dot;
     }
+    if (cooperative) {
+        matrix.pNext = features.pNext;
+        features.pNext = &matrix;
+    }
     calls->GetPhysicalDeviceFeatures2(p->handle, &features);
     if (!v12.bufferDeviceAddress)
         why_not(p, "lacks the feature bufferDeviceAddress");
@@ -165,7 +170,12 @@ static void query_features(const struct vk_calls *calls, struct vk_physical *p,
     p->caps.subgroup_size_control = subgroup.subgroupSizeControl;
     p->full_subgroups = subgroup.computeFullSubgroups;
     p->caps.integer_dot = dot.shaderIntegerDotProduct;
-    p->caps.cooperative_matrix = offers(e, COOPERATIVE_MATRIX_EXTENSION);
+    /* Shaders that use it are of the Vulkan memory model. Where that is enabled, the
+     * atomics of the others, which are of the device's scope, need the second. */
+    p->caps.cooperative_matrix = matrix.cooperativeMatrix && v12.vulkanMemoryModel &&
+                                 v12.vulkanMemoryModelDeviceScope;
+    if (p->caps.cooperative_matrix && p->caps.float16)
+        vk_matrix_query(calls, p);
     p->memory_budget = offers(e, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     p->host_import = offers(e, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
 }
@@ -283,7 +293,7 @@ bool vk_physical_restrict(struct vk_physical *p, const struct ratp_vulkan_device
                           const char **missing)
 {
     bool address = false, timeline = false, storage = false, float16 = false, dot = false;
-    bool size_control = false, full = false, int64 = false;
+    bool size_control = false, full = false, int64 = false, memory_model = false, matrix = false;
     for (const VkBaseInStructure *s = (const VkBaseInStructure *)host->features; s; s = s->pNext) {
         switch (s->sType) {
         case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2:
@@ -296,6 +306,9 @@ bool vk_physical_restrict(struct vk_physical *p, const struct ratp_vulkan_device
             address |= ((const VkPhysicalDeviceVulkan12Features *)s)->bufferDeviceAddress;
             timeline |= ((const VkPhysicalDeviceVulkan12Features *)s)->timelineSemaphore;
             float16 |= ((const VkPhysicalDeviceVulkan12Features *)s)->shaderFloat16;
+            memory_model |=
+                ((const VkPhysicalDeviceVulkan12Features *)s)->vulkanMemoryModel &&
+                ((const VkPhysicalDeviceVulkan12Features *)s)->vulkanMemoryModelDeviceScope;
             break;
         case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES:
             size_control |= ((const VkPhysicalDeviceVulkan13Features *)s)->subgroupSizeControl;
@@ -315,6 +328,12 @@ bool vk_physical_restrict(struct vk_physical *p, const struct ratp_vulkan_device
         case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES:
             float16 |= ((const VkPhysicalDeviceShaderFloat16Int8Features *)s)->shaderFloat16;
             break;
+        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES:
+            memory_model |=
+                ((const VkPhysicalDeviceVulkanMemoryModelFeatures *)s)->vulkanMemoryModel &&
+                ((const VkPhysicalDeviceVulkanMemoryModelFeatures *)s)
+                    ->vulkanMemoryModelDeviceScope;
+            break;
         case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT:
             size_control |=
                 ((const VkPhysicalDeviceSubgroupSizeControlFeaturesEXT *)s)->subgroupSizeControl;
@@ -326,6 +345,10 @@ bool vk_physical_restrict(struct vk_physical *p, const struct ratp_vulkan_device
                        ->shaderIntegerDotProduct;
             break;
         default:
+            /* Not an enumerator where the headers do not have it. */
+            if (s->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR)
+                matrix |=
+                    ((const VkPhysicalDeviceCooperativeMatrixFeaturesKHR *)s)->cooperativeMatrix;
             break;
         }
     }
@@ -343,7 +366,10 @@ bool vk_physical_restrict(struct vk_physical *p, const struct ratp_vulkan_device
         p->caps.subgroup_size_control = false;
         p->caps.subgroup_min = p->caps.subgroup_max = p->caps.subgroup_size;
     }
-    p->caps.cooperative_matrix &= host_enabled(host, COOPERATIVE_MATRIX_EXTENSION);
+    p->caps.cooperative_matrix &=
+        matrix && memory_model && host_enabled(host, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
+    if (!p->caps.cooperative_matrix || !p->caps.float16)
+        p->caps.matrix = (struct vk_matrix){0};
     p->host_import &= host_enabled(host, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
     p->memory_budget &= host_enabled(host, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     vk_physical_summarise(p);
@@ -376,6 +402,11 @@ void vk_enabled_fill(struct vk_enabled *e, const struct vk_physical *p)
         .dot = {.sType =
                     VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR,
                 .shaderIntegerDotProduct = p->caps.integer_dot},
+        .memory_model = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES,
+                         .vulkanMemoryModel = VK_TRUE,
+                         .vulkanMemoryModelDeviceScope = VK_TRUE},
+        .matrix = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
+                   .cooperativeMatrix = VK_TRUE},
     };
     chain(e, &e->address);
     chain(e, &e->timeline);
@@ -388,6 +419,11 @@ void vk_enabled_fill(struct vk_enabled *e, const struct vk_physical *p)
     if (p->caps.integer_dot) {
         chain(e, &e->dot);
         e->extensions[e->extension_count++] = VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME;
+    }
+    if (p->caps.cooperative_matrix) {
+        chain(e, &e->memory_model);
+        chain(e, &e->matrix);
+        e->extensions[e->extension_count++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
     }
     if (p->host_import)
         e->extensions[e->extension_count++] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;

@@ -8,6 +8,7 @@
 #include <volk.h>
 
 #include "import.h"
+#include "matrix.h"
 #include "ranges.h"
 
 #include <pthread.h>
@@ -37,6 +38,9 @@ struct vk_calls {
     PFN_vkCreateDebugUtilsMessengerEXT CreateDebugUtilsMessengerEXT;
     PFN_vkDestroyDebugUtilsMessengerEXT DestroyDebugUtilsMessengerEXT;
     PFN_vkSetDebugUtilsObjectNameEXT SetDebugUtilsObjectNameEXT;
+    /* NULL without VK_KHR_cooperative_matrix. */
+    PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR
+        GetPhysicalDeviceCooperativeMatrixPropertiesKHR;
 };
 
 /* The system loader's entry point; NULL when there is none. */
@@ -81,6 +85,8 @@ struct vk_enabled {
     VkPhysicalDeviceShaderFloat16Int8Features float16;
     VkPhysicalDeviceSubgroupSizeControlFeaturesEXT subgroup;
     VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dot;
+    VkPhysicalDeviceVulkanMemoryModelFeatures memory_model;
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix;
     const char *extensions[8];
     uint32_t extension_count;
 };

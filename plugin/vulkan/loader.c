@@ -35,6 +35,9 @@ bool vk_calls_load(struct vk_calls *calls, PFN_vkGetInstanceProcAddr get, VkInst
         (PFN_vkDestroyDebugUtilsMessengerEXT)get(instance, "vkDestroyDebugUtilsMessengerEXT");
     calls->SetDebugUtilsObjectNameEXT =
         (PFN_vkSetDebugUtilsObjectNameEXT)get(instance, "vkSetDebugUtilsObjectNameEXT");
+    calls->GetPhysicalDeviceCooperativeMatrixPropertiesKHR =
+        (PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)get(
+            instance, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
     return true;
 }
 

@@ -26,6 +26,12 @@ struct vk_shader {
     {                                                                                            \
         .name = #NAME, .code = NAME##_spv, .size = sizeof NAME##_spv, .push_bytes = sizeof(PUSH) \
     }
+/* One that counts on full subgroups. */
+#define VK_SHADER_FULL(NAME, PUSH)                                                               \
+    {                                                                                            \
+        .name = #NAME, .code = NAME##_spv, .size = sizeof NAME##_spv,                            \
+        .push_bytes = sizeof(PUSH), .full_subgroups = true                                       \
+    }
 
 /* Records a dispatch of x*y*z workgroups of the shader specialised by
  * `constants` (constant_id 0, 1, ...; a whole list, 32 bits each). The pipeline
@@ -43,6 +49,12 @@ bool vk_stream_attached(const struct vk_stream *s);
  * buffer since the last one, and forgets what is bound there. */
 void vk_stream_section(struct vk_stream *s);
 
+/* A product of matrices that a subgroup computes: rows x depth by depth x columns, of
+ * float16, summed in float32. */
+struct vk_matrix {
+    uint32_t rows, columns, depth;
+};
+
 /* What kernels choose their form by. */
 struct vk_caps {
     uint32_t subgroup_size;                /* the default one of compute */
@@ -52,6 +64,7 @@ struct vk_caps {
     bool full_subgroups; /* a shader may count on full subgroups of subgroup_size */
     bool storage_16bit, float16, int64, integer_dot;
     bool cooperative_matrix;
+    struct vk_matrix matrix; /* zeros: none that kernels can use */
     uint32_t shared_bytes;                 /* maxComputeSharedMemorySize */
     uint32_t max_invocations;              /* in a workgroup */
     uint32_t max_groups[3];

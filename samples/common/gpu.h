@@ -27,6 +27,15 @@ struct gpu_buffer {
     void *map;
 };
 
+/* VkPhysicalDeviceCooperativeMatrixFeaturesKHR, which Debian 12's headers do not have. */
+#define GPU_MATRIX_EXTENSION "VK_KHR_cooperative_matrix"
+#define GPU_MATRIX_FEATURES ((VkStructureType)1000506000)
+struct gpu_matrix_features {
+    VkStructureType type;
+    void *next;
+    VkBool32 matrix, robust;
+};
+
 struct gpu {
     struct VolkDeviceTable vk;
     VkInstance instance;
@@ -50,6 +59,7 @@ struct gpu {
     VkPhysicalDeviceVulkan11Features features11;
     VkPhysicalDeviceVulkan12Features features12;
     VkPhysicalDeviceVulkan13Features features13;
+    struct gpu_matrix_features matrix;
 };
 
 /* `name` as in ratp_device_params, NULL for the best. `wanted`: device

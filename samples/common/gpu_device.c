@@ -200,6 +200,22 @@ static bool pick_physical(struct gpu *gpu, const char *name, bool *none, struct 
            problem_set(problem, "%s has no compute queue", gpu->properties.deviceName);
 }
 
+/* Shaders with cooperative matrices are of the Vulkan memory model. */
+static void choose_matrices(struct gpu *gpu, const VkPhysicalDeviceVulkan12Features *has_12)
+{
+    struct gpu_matrix_features has = {.type = GPU_MATRIX_FEATURES};
+    VkPhysicalDeviceFeatures2 all = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &has};
+    vkGetPhysicalDeviceFeatures2(gpu->physical, &all);
+    if (!has.matrix || !has_12->vulkanMemoryModel || !has_12->vulkanMemoryModelDeviceScope)
+        return;
+    gpu->features12.vulkanMemoryModel = VK_TRUE;
+    gpu->features12.vulkanMemoryModelDeviceScope = VK_TRUE;
+    gpu->matrix = (struct gpu_matrix_features){
+        .type = GPU_MATRIX_FEATURES, .next = gpu->features.pNext, .matrix = VK_TRUE};
+    gpu->features.pNext = &gpu->matrix;
+}
+
 /* Turns on what the plugin can use of what the device has. */
 static void choose_features(struct gpu *gpu, const char *const *wanted)
 {
@@ -248,6 +264,8 @@ static void choose_features(struct gpu *gpu, const char *const *wanted)
         for (uint32_t i = 0; i < count; i++)
             if (strcmp(extensions[i].extensionName, *wanted) == 0) {
                 gpu->extensions[gpu->extension_count++] = *wanted;
+                if (strcmp(*wanted, GPU_MATRIX_EXTENSION) == 0)
+                    choose_matrices(gpu, &has_12);
                 break;
             }
 }

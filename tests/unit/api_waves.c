@@ -11,13 +11,14 @@ struct layer {
     uint32_t block, topk, page_slots;
     ratp_selection selection;
     uint32_t parts[3]; /* tokens of each step, up to the first 0 */
+    ratp_dtype dtype;  /* of the cache */
 };
 
 static float *random_rows(struct random *r, size_t count)
 {
     float *values = malloc(count * sizeof *values);
     for (size_t i = 0; values && i < count; i++)
-        values[i] = random_normal(r);
+        values[i] = roundf(random_normal(r) * 256) / 256; /* also in float16 */
     return values;
 }
 
@@ -39,8 +40,8 @@ static void play(const struct layer *layer, const struct ratp_variant *variant, 
     CHECK_EQUAL(ratp->policy_set(policy, (struct ratp_range){0}, (struct ratp_range){0}, variant),
                 RATP_OK);
     const struct ratp_cache_params params = {.struct_size = sizeof params, .geometry = &geometry,
-                                             .policy = policy, .k_dtype = RATP_F32,
-                                             .v_dtype = RATP_F32,
+                                             .policy = policy, .k_dtype = layer->dtype,
+                                             .v_dtype = layer->dtype,
                                              .page_slots = layer->page_slots};
     CHECK_EQUAL(ratp->cache_create(device, &params, &cache), RATP_OK);
     ratp_seq *seq = host_seq(cache);
@@ -118,21 +119,25 @@ static void test_layer(const struct layer *layer)
 /* 64 MiB of partial results hold 96 tokens of these. */
 static void test_many_waves(void)
 {
-    test_layer(&(struct layer){32, 4, 256, 8, 16, 16, RATP_SELECT_HEAD, {250}});
+    test_layer(&(struct layer){32, 4, 256, 8, 16, 16, RATP_SELECT_HEAD, {250}, RATP_F32});
 }
 
 /* Prompts that begin and end within blocks, a few tokens, and groups that choose together. */
 static void test_pieces(void)
 {
-    test_layer(&(struct layer){6, 2, 64, 24, 3, 8, RATP_SELECT_HEAD, {77, 130, 5}});
-    test_layer(&(struct layer){6, 2, 64, 24, 3, 8, RATP_SELECT_GROUP, {1, 150, 60}});
+    test_layer(&(struct layer){6, 2, 64, 24, 3, 8, RATP_SELECT_HEAD, {77, 130, 5}, RATP_F32});
+    test_layer(&(struct layer){6, 2, 64, 24, 3, 8, RATP_SELECT_GROUP, {1, 150, 60}, RATP_F32});
+    test_layer(&(struct layer){
+        6, 2, 64, 24, 3, 8, RATP_SELECT_HEAD, {77, 130, 5}, RATP_F16});
+    test_layer(&(struct layer){
+        2, 2, 128, 64, 3, 64, RATP_SELECT_HEAD, {300}, RATP_F16});
 }
 
 /* All that is chosen is the query's own block, and blocks longer than the prompt. */
 static void test_own_block(void)
 {
-    test_layer(&(struct layer){2, 2, 32, 16, 1, 16, RATP_SELECT_HEAD, {100}});
-    test_layer(&(struct layer){2, 2, 32, 256, 3, 256, RATP_SELECT_HEAD, {100, 90}});
+    test_layer(&(struct layer){2, 2, 32, 16, 1, 16, RATP_SELECT_HEAD, {100}, RATP_F32});
+    test_layer(&(struct layer){2, 2, 32, 256, 3, 256, RATP_SELECT_HEAD, {100, 90}, RATP_F32});
 }
 
 int main(int argc, char **argv)

@@ -1,17 +1,65 @@
 /* Attention of prompts on every Vulkan device against the reference, on random
- * work. Arguments: scenes a set, first seed. */
+ * work: as the device runs it, and a fifth as much in each form that it could.
+ * Arguments: scenes a set, first seed. */
 #include "../fixture.h"
 #include "../kernel_devices.h"
 
 #include "../../plugin/dtype.h"
+#include "../../plugin/kernels/attend.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static uint32_t scenes = 5;
 static uint64_t first_seed = 1;
 
+static void test_form(struct backend *vulkan, struct backend *reference, const char *form)
+{
+    static const struct {
+        const char *name;
+        struct fixture_options only;
+    } sets[] = {
+        {"prompts", {.ops = FIXTURE_PROMPTS, .cache_dtype = RATP_F16}},
+        {"prompts, head size 128",
+         {.ops = FIXTURE_PROMPTS, .cache_dtype = RATP_F16, .head_size = 128, .value_size = 128}},
+        {"prompts, 96 channels, long",
+         {.ops = FIXTURE_PROMPTS, .cache_dtype = RATP_F16, .head_size = 96, .value_size = 64,
+          .max_tokens = 700, .sequences = 1}},
+        {"external",
+         {.ops = FIXTURE_EXTERNAL, .cache_dtype = RATP_F16, .head_size = 64, .value_size = 64}},
+    };
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        char name[80];
+        snprintf(name, sizeof name, "%s, %s", form, sets[i].name);
+        CHECK(fixture_compare_many(vulkan, reference, first_seed + 1000 * i, (scenes + 4) / 5,
+                                   &sets[i].only, name) == 0);
+    }
+}
+
+static void test_forms(struct backend *vulkan, struct backend *reference)
+{
+    static const char *const names[PREFILL_WAYS] = {
+        [PREFILL_SHARED] = "shared memory",
+        [PREFILL_EACH] = "a row each",
+        [PREFILL_ROWS] = "rows",
+        [PREFILL_MATRIX] = "matrices",
+    };
+    static const struct layer_shape shape = {
+        .query_heads = 1, .kv_heads = 1, .head_size = 128, .value_size = 128,
+        .k_dtype = RATP_F16, .v_dtype = RATP_F16};
+    struct kernel_backend *k = (struct kernel_backend *)vulkan;
+    for (int way = PREFILL_BEST + 1; way < PREFILL_WAYS; way++) {
+        if (!prefill_runs(vk_device_caps(k->vk), &shape, (enum prefill_way)way))
+            continue;
+        k->wanted_prefill = (enum prefill_way)way;
+        test_form(vulkan, reference, names[way]);
+    }
+    k->wanted_prefill = PREFILL_BEST;
+}
+
 static void test_device(struct backend *vulkan, struct backend *reference)
 {
+    test_forms(vulkan, reference);
     static const struct {
         const char *name;
         struct fixture_options only;

@@ -46,6 +46,7 @@ const uint HEAD_TILES = HEAD_SIZE / MATRIX_DEPTH;
 const uint VALUE_TILES = VALUE_SIZE / MATRIX_COLUMNS;
 const uint KEY_TILES = KEYS / MATRIX_COLUMNS;
 const uint WEIGHT_TILES = KEYS / MATRIX_DEPTH;
+const uint TILE_QUADS = (MATRIX_COLUMNS / 4 + PARTS - 1) / PARTS; // a lane's, of a row of a tile
 
 // Of a block's keys each is copied by COPIERS neighbours, 8 channels at a time. Where the
 // keys are is found for as many blocks at once, by each of the neighbours for one.
@@ -125,10 +126,30 @@ float sum_of_row(float x)
     return x;
 }
 
+vec4 quad[LANE_QUADS]; // of the lane's part of its row's query
+
 // Two channels of a staged query.
 void stage(uint row, uint c, uint pair)
 {
     block[row * K_STRIDE + c / 8][c / 2 % 4] = pair;
+}
+
+// The upper halves of the queries, of which the lower ones are left.
+void stage_queries(Rope rope, uint row, uint part)
+{
+    meet();
+    [[unroll]] for (uint i = 0; i < LANE_QUADS; i++) {
+        uint n = i * PARTS + part;
+        uvec2 c = quad_channels(rope, n);
+        vec2 x = quad[i].xy, y = quad[i].zw;
+        uvec2 pairs = uvec2(upper(x), upper(y));
+        quad[i] = vec4(x, y);
+        if (n < Q4) {
+            stage(row, c.x, pairs.x);
+            stage(row, c.y, pairs.y);
+        }
+    }
+    meet();
 }
 
 // The number within a block of the key that an invocation copies: 8 neighbours, which
@@ -160,7 +181,6 @@ void main()
     uint real_row = min(row, w.rows - 1);
 
     // Queries, each row times a power of two that makes the most of float16.
-    vec4 quad[LANE_QUADS];
     float most = 0;
     Rope rope = attend_rope();
     [[unroll]] for (uint i = 0; i < LANE_QUADS; i++) {
@@ -179,27 +199,17 @@ void main()
     most = most_of_row(most);
     int exponent = clamp(141 - int(floatBitsToUint(most) >> 23), -112, 126);
     float scale = power_of_two(exponent), unscale = power_of_two(-exponent);
+    [[unroll]] for (uint i = 0; i < LANE_QUADS; i++)
+        quad[i] *= scale;
+    // Drivers do not unroll long loops, and a matrix that a loop indexes is not in registers.
     LEFT query[2 * HEAD_TILES]; // upper halves, then lower ones
-    [[unroll]] for (uint low = 0; low < 2; low++) {
-        meet();
-        [[unroll]] for (uint i = 0; i < LANE_QUADS; i++) {
-            uint n = i * PARTS + part;
-            if (low == 0)
-                quad[i] *= scale;
-            uvec2 c = quad_channels(rope, n);
-            vec2 x = quad[i].xy, y = quad[i].zw;
-            uvec2 pairs = uvec2(upper(x), upper(y));
-            quad[i] = vec4(x, y);
-            if (n < Q4) {
-                stage(row, c.x, pairs.x);
-                stage(row, c.y, pairs.y);
-            }
-        }
-        meet();
-        [[unroll]] for (uint c = 0; c < HEAD_TILES; c++)
-            coopMatLoad(query[low * HEAD_TILES + c], block,
-                        row0 * K_STRIDE + c * MATRIX_DEPTH / 8, K_STRIDE, BY_ROWS);
-    }
+    uint staged = row0 * K_STRIDE;
+    stage_queries(rope, row, part);
+    [[unroll]] for (uint c = 0; c < HEAD_TILES; c++)
+        coopMatLoad(query[c], block, staged + c * MATRIX_DEPTH / 8, K_STRIDE, BY_ROWS);
+    stage_queries(rope, row, part);
+    [[unroll]] for (uint c = 0; c < HEAD_TILES; c++)
+        coopMatLoad(query[HEAD_TILES + c], block, staged + c * MATRIX_DEPTH / 8, K_STRIDE, BY_ROWS);
 
     vec2 start = start_of(w, real_row);
     float maximum = start.x;
@@ -390,15 +400,21 @@ void main()
     total = sum_of_row(total) * exp2(-BOOST);
     if (row < w.rows && part == 0)
         finish_row(w, row, maximum, total);
+    vec4 result[VALUE_TILES * TILE_QUADS];
     [[unroll]] for (uint v = 0; v < VALUE_TILES; v++) {
         meet();
         coopMatStore(sum[v], logits, row0 * LOGIT_STRIDE, LOGIT_STRIDE, BY_ROWS);
         meet();
-        [[unroll]] for (uint i = 0; i < MATRIX_COLUMNS / 4; i += PARTS) {
-            uint c = i + part;
-            if (row < w.rows && c < MATRIX_COLUMNS / 4)
-                finish_channels(w, row, v * MATRIX_COLUMNS + c * 4,
-                                logits[row * LOGIT_STRIDE + c] * exp2(-BOOST), total);
-        }
+        [[unroll]] for (uint i = 0; i < TILE_QUADS; i++)
+            result[v * TILE_QUADS + i] =
+                logits[row * LOGIT_STRIDE + min(i * PARTS + part, MATRIX_COLUMNS / 4 - 1)];
+    }
+    if (row >= w.rows)
+        return;
+    for (uint n = 0; n < VALUE_TILES * TILE_QUADS; n++) {
+        uint c = n % TILE_QUADS * PARTS + part;
+        if (c < MATRIX_COLUMNS / 4)
+            finish_channels(w, row, n / TILE_QUADS * MATRIX_COLUMNS + c * 4,
+                            result[n] * exp2(-BOOST), total);
     }
 }

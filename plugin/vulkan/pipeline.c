@@ -250,7 +250,8 @@ ratp_status vk_pipeline_cache_save(struct vk_device *d, void *data, size_t *size
         uint8_t *to = (uint8_t *)data + sizeof header;
         VK_TRY(d->vk.vkGetPipelineCacheData(d->handle, d->pipeline_cache, &bytes, to),
                "vkGetPipelineCacheData");
-        header.size = bytes;
+        header.size = bytes; /* which may be fewer than it said at first */
+        *size = sizeof header + bytes;
         header.checksum = hash_bytes(hash_start, to, bytes);
         memcpy(data, &header, sizeof header);
     }

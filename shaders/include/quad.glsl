@@ -186,7 +186,8 @@ void feed_token(Place place, Inputs x, uint n)
     }
 }
 
-// The inputs of the next AHEAD tokens, or of the `left` that are left. Numbers are constants here, so that what is fed stays in registers.
+// The inputs of the next AHEAD tokens, or of the `left` that are left. Numbers are constants
+// here, so that what is fed stays in registers.
 void feed(Place place, inout Inputs x, uint left)
 {
     feed_token(place, x, 0);

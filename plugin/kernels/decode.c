@@ -26,7 +26,7 @@ static const struct vk_shader shaders[][2] = {
 enum {
     MAX_HEADS = 8,    /* query heads that share a read; more would spill registers */
     GROUP_SIZE = 128, /* invocations of a workgroup on a GPU */
-    KEYS = 4,         /* keys a team has in flight */
+    KEYS = 8,         /* keys a team has in flight */
     KEYS_FEW_HEADS = 8,
     KEYS_SOFTWARE = 2 /* a CPU has few registers to hold them */
 };

@@ -17,7 +17,7 @@ enum {
     /* Of a key/value head in a wave: an invocation of bucket.comp may have to write the
      * tiles of all of them, which loops of lavapipe allow at 8 rows a tile. */
     WAVE_ROWS = 1 << 18,
-    GROUPS_A_UNIT = 8,
+    GROUPS_A_UNIT = 4,
     GROUPS_A_THREAD = 4
 };
 

@@ -12,7 +12,7 @@ const char *const vk_recommended_extensions[] = {
     VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME,
     VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME,
     VK_EXT_MEMORY_BUDGET_EXTENSION_NAME,
-    VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME,
+    VK_USES_MATRIX ? VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME : NULL,
     NULL,
 };
 
@@ -420,7 +420,7 @@ void vk_enabled_fill(struct vk_enabled *e, const struct vk_physical *p)
         chain(e, &e->dot);
         e->extensions[e->extension_count++] = VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME;
     }
-    if (p->caps.cooperative_matrix) {
+    if (p->caps.cooperative_matrix && VK_USES_MATRIX) {
         chain(e, &e->memory_model);
         chain(e, &e->matrix);
         e->extensions[e->extension_count++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;

@@ -47,6 +47,14 @@ typedef VkResult(VKAPI_PTR *PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKH
     VkCooperativeMatrixPropertiesKHR *pProperties);
 #endif
 
+/* Whether this build has shaders that use it. A device gets it enabled only then: a validation
+ * layer as old as the glslang that cannot compile them does not know it. */
+#ifdef HAVE_MATRIX_SHADERS
+#define VK_USES_MATRIX true
+#else
+#define VK_USES_MATRIX false
+#endif
+
 struct vk_physical;
 struct vk_calls;
 

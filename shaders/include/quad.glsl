@@ -95,11 +95,12 @@ Inputs inputs_at(Place place, uint row)
     return x;
 }
 
-void next_token(inout Inputs x)
+// `on`: not where it is the last token.
+void next_token(inout Inputs x, bool on)
 {
-    x.k.at = plus(x.k.at, push.k_token);
-    x.v.at = plus(x.v.at, push.v_token);
-    x.f.at = plus(x.f.at, push.f_token);
+    x.k.at = plus(x.k.at, on ? push.k_token : 0);
+    x.v.at = plus(x.v.at, on ? push.v_token : 0);
+    x.f.at = plus(x.f.at, on ? push.f_token : 0);
 }
 
 // What two neighbouring quads hold is two runs of four channels: one of each
@@ -186,20 +187,21 @@ void feed_token(Place place, Inputs x, uint n)
     }
 }
 
-// The inputs of the next AHEAD tokens, or of the `left` that are left. Numbers are constants
-// here, so that what is fed stays in registers.
+// The inputs of the next AHEAD tokens; where fewer are left, the last is fed more than once.
+// Numbers are constants here, so that what is fed stays in registers, and there is no branch,
+// at whose end all loads would have to be there.
 void feed(Place place, inout Inputs x, uint left)
 {
     feed_token(place, x, 0);
-    next_token(x);
-    if (AHEAD == 1)
-        return;
-    if (left > 1)
-        feed_token(place, x, 1), next_token(x);
-    if (left > 2)
-        feed_token(place, x, 2), next_token(x);
-    if (left > 3)
-        feed_token(place, x, 3), next_token(x);
+    if (AHEAD > 1) {
+        next_token(x, left > 1);
+        feed_token(place, x, 1);
+        next_token(x, left > 2);
+        feed_token(place, x, 2);
+        next_token(x, left > 3);
+        feed_token(place, x, 3);
+    }
+    next_token(x, true);
 }
 
 // The n-th that was fed through the memory, or in its place where there is none. `keep` gets

@@ -7,10 +7,10 @@
 #ifndef RATPLUS_TESTS_WORLDS_H
 #define RATPLUS_TESTS_WORLDS_H
 
+#include "../as_gpu.h"
 #include "../host.h"
 
 #include "../../plugin/device.h"
-#include "../../plugin/kernels/kernels.h"
 
 static inline bool worlds_wanted(const struct ratp_device_info *info, const char *name)
 {
@@ -44,7 +44,7 @@ static inline bool worlds_run(int count, char **arguments,
         if (worlds_wanted(&info, name)) {
             tried++;
             if (strcmp(name, "as-gpu") == 0)
-                ((struct vk_caps *)vk_device_caps(kernel_device(device->backend)))->software = false;
+                pretend_gpu(kernel_device(device->backend));
             int before = check_failures;
             for (uint64_t s = 0; s < worlds && check_failures < before + 10; s++)
                 run(&host, device, first + s);

@@ -119,7 +119,8 @@ static const struct vk_shader *choose_form(const struct vk_caps *caps, uint32_t 
         !(caps->subgroup_operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT))
         return &choose_shader;
     *lanes = caps->subgroup_size;
-    while (*lanes < CHOOSE_LANES_MOST && *lanes * 8 < blocks)
+    while (*lanes < CHOOSE_LANES_MOST && *lanes * 2 <= caps->max_invocations &&
+           *lanes * 8 < blocks)
         *lanes *= 2;
     return &choose_subgroups_shader;
 }

@@ -250,7 +250,11 @@ ratp_status vk_pipeline_cache_save(struct vk_device *d, void *data, size_t *size
         uint8_t *to = (uint8_t *)data + sizeof header;
         VK_TRY(d->vk.vkGetPipelineCacheData(d->handle, d->pipeline_cache, &bytes, to),
                "vkGetPipelineCacheData");
-        header.size = bytes; /* which may be fewer than it said at first */
+        /* They may be fewer than it said at first, and Mesa 26.2's lavapipe stops within
+         * its own header: nothing is saved then. */
+        if (bytes < sizeof(VkPipelineCacheHeaderVersionOne))
+            bytes = 0;
+        header.size = bytes;
         *size = sizeof header + bytes;
         header.checksum = hash_bytes(hash_start, to, bytes);
         memcpy(data, &header, sizeof header);
@@ -265,7 +269,7 @@ static ratp_status check_saved(const struct vk_device *d, const void *data, size
 {
     struct saved_header header;
     VkPipelineCacheHeaderVersionOne driver;
-    if (size < sizeof header + sizeof driver)
+    if (size < sizeof header)
         return fail(err, RATP_PARSE_ERROR, "pipeline cache: %zu bytes are too few", size);
     memcpy(&header, data, sizeof header);
     const uint8_t *bytes = (const uint8_t *)data + sizeof header;
@@ -276,6 +280,10 @@ static ratp_status check_saved(const struct vk_device *d, const void *data, size
                     (unsigned long long)header.size + sizeof header);
     if (header.checksum != hash_bytes(hash_start, bytes, size - sizeof header))
         return fail(err, RATP_PARSE_ERROR, "pipeline cache: the checksum does not match");
+    if (!header.size)
+        return RATP_OK;
+    if (header.size < sizeof driver)
+        return fail(err, RATP_PARSE_ERROR, "pipeline cache: %zu bytes are too few", size);
     memcpy(&driver, bytes, sizeof driver);
     if (driver.headerVersion != VK_PIPELINE_CACHE_HEADER_VERSION_ONE ||
         driver.headerSize < sizeof driver || driver.headerSize > header.size)
@@ -296,7 +304,7 @@ ratp_status vk_pipeline_cache_load(struct vk_device *d, const void *data, size_t
     ratp_status status = vk_alive(d, err);
     if (status == RATP_OK)
         status = check_saved(d, data, size, err);
-    if (status != RATP_OK)
+    if (status != RATP_OK || size == sizeof(struct saved_header))
         return status;
     VkPipelineCache loaded = VK_NULL_HANDLE;
     VkPipelineCacheCreateInfo info = {

@@ -2,7 +2,7 @@
 // each read of K and V. A team owns a key: each of its lanes holds blocks of 8
 // channels of the queries and of the sums in registers. The teams of a workgroup
 // take neighbouring parts of the split's keys and are joined at the end; splits
-// are joined by merge.comp.
+// are joined by merge_splits.comp.
 //
 // With CHOOSE some views choose among blocks. A constant would not do: Mesa 26's
 // llvmpipe then takes minutes to compile the shader of those that do not.

@@ -179,18 +179,20 @@ void main()
                 uint left = end - i, at = view.pos0 + i;
                 feed(place, x, left);
                 turn(place, rope, at, 0);
-                if (AHEAD > 1) { // past the run they turn nothing
-                    turn(place, rope, at + 1, 1);
-                    turn(place, rope, at + 2, 2);
-                    turn(place, rope, at + 3, 3);
-                }
+#if AHEAD == 4
+                turn(place, rope, at + 1, 1); // past the run they turn nothing
+                turn(place, rope, at + 2, 2);
+                turn(place, rope, at + 3, 3);
+#endif
                 put(place, rope, 0);
-                if (AHEAD > 1 && left > 1)
+#if AHEAD == 4
+                if (left > 1)
                     put(place, rope, 1);
-                if (AHEAD > 1 && left > 2)
+                if (left > 2)
                     put(place, rope, 2);
-                if (AHEAD > 1 && left > 3)
+                if (left > 3)
                     put(place, rope, 3);
+#endif
                 i += min(left, AHEAD);
             } while (i < end);
 

@@ -32,12 +32,14 @@ void main()
         uint left = chunk.tokens - i;
         feed(place, x, left);
         take(0);
-        if (AHEAD > 1 && left > 1)
+#if AHEAD == 4
+        if (left > 1)
             take(1);
-        if (AHEAD > 1 && left > 2)
+        if (left > 2)
             take(2);
-        if (AHEAD > 1 && left > 3)
+        if (left > 3)
             take(3);
+#endif
     }
     [[unroll]] for (uint u = 0; u < UNITS; u++) {
         uvec2 row = carry_row(chunk.carry, place.head0 + head_step(place, u));

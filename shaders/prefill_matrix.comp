@@ -71,7 +71,7 @@ shared vec4 logits[ROWS * LOGIT_STRIDE];
 shared uvec4 weights[2 * ROWS * WEIGHT_STRIDE]; // upper halves, then lower ones
 shared uvec3 key_seen[KEYS];                    // first, last, index
 shared uvec4 reach[SUBGROUPS]; // of a subgroup's keys: least and greatest first, then last
-shared uint used[SUBGROUPS];   // keys that its rows attend, a bit each
+shared uint odd_keys[SUBGROUPS]; // of those that it copies, a bit each: V is not finite
 
 // Weights are this much greater than those of the row's maximum, because the least
 // float16 numbers are sparse. The maximum may rise by RISE before the sums follow it:
@@ -135,6 +135,17 @@ float sum_of_row(float x)
 
 vec4 quad[LANE_QUADS]; // of the lane's part of its row's query
 
+const vec4 NOT_A_NUMBER = uintBitsToFloat(uvec4(0x7fc00000u));
+
+// Which words hold a float16 that is not finite.
+bvec4 is_odd(uvec4 words)
+{
+    uvec4 low = words & 0x7c00u, high = words & 0x7c000000u;
+    bvec4 odd_low = equal(low, uvec4(0x7c00u)), odd_high = equal(high, uvec4(0x7c000000u));
+    return bvec4(odd_low.x || odd_high.x, odd_low.y || odd_high.y, odd_low.z || odd_high.z,
+                 odd_low.w || odd_high.w);
+}
+
 // Two channels of a staged query.
 void stage(uint row, uint c, uint pair)
 {
@@ -159,11 +170,16 @@ void stage_queries(Rope rope, uint row, uint part)
     meet();
 }
 
+uint invocation()
+{
+    return gl_SubgroupID * LANES + gl_SubgroupInvocationID;
+}
+
 // The number within a block of the key that an invocation copies: 8 neighbours, which
 // write together, have two that lie 4 rows and so half of all banks apart.
 uint own_key()
 {
-    uint n = gl_LocalInvocationIndex / COPIERS;
+    uint n = invocation() / COPIERS;
     return (n & ~7u) | ((n >> 1) & 3) | ((n & 1) << 2);
 }
 
@@ -222,6 +238,7 @@ void main()
     float maximum = start.x;
     float total = part == 0 ? start.y * exp2(BOOST) : 0; // of this lane's keys
     float slope = slope_of(w, real_row);
+    bool spoilt = false; // the lane's part of the row has seen a V that is not finite
     SUMS sum[VALUE_TILES];
     [[unroll]] for (uint v = 0; v < VALUE_TILES; v++)
         sum[v] = SUMS(0.0);
@@ -233,7 +250,7 @@ void main()
     uint last_t = w.view.pos0 + row_token(w, min(row0 + MATRIX_ROWS, w.rows) - 1);
 #endif
     uint own = own_key();
-    uint copier = gl_LocalInvocationIndex % COPIERS;
+    uint copier = invocation() % COPIERS;
     uvec4 k_copy[K_COPIES], v_copy[V_COPIES];
     Key found = load_key(w, w.begin_key + copier * KEYS + own);
     Key key = found_by(found, 0);
@@ -314,7 +331,7 @@ void main()
                 if (at < CHUNKS * 2)
                     x[i] = logits[row * LOGIT_STRIDE + at] * unscale;
                 [[unroll]] for (uint j = 0; j < 4; j++) {
-                    if (all_seen)
+                    if (at < CHUNKS * 2 && all_seen)
                         x[i][j] = logit(x[i][j], 0, 0, 0, 0, 1);
                     else if (at < CHUNKS * 2)
                         x[i][j] = row_logit(w, real_row, x[i][j], key_seen[at * 4 + j], slope);
@@ -346,7 +363,7 @@ void main()
                     vec4 power = exp2(fma(y - maximum, vec4(LOG2E), vec4(BOOST)));
                     p[j] = mix(vec4(0), power, greaterThan(y, vec4(NOTHING)));
                     total += (p[j].x + p[j].y) + (p[j].z + p[j].w);
-                    if (MASK_TYPE != 0) {
+                    if (MASK_TYPE != 0 && chunk < CHUNKS) {
                         uvec4 bits = uvec4(1, 2, 4, 8) << (chunk * 8 + j * 4);
                         bits = mix(uvec4(0), bits, greaterThan(p[j], vec4(0)));
                         attended |= bits.x | bits.y | bits.z | bits.w;
@@ -361,15 +378,20 @@ void main()
         }
 
         if (MASK_TYPE != 0) {
-            // A key that the mask hides from all may hold anything, NaN too.
-            attended = subgroupOr(attended);
+            // A key that the mask hides may hold anything, and what is no number would spoil
+            // the rows that do not see it: it is left out, and rows that see it are marked.
+            bool odd = false;
+            [[unroll]] for (uint i = 0; i < V_COPIES; i++)
+                odd = odd || any(is_odd(v_copy[i]));
+            uint odd_near = subgroupOr(odd ? 1u << own : 0);
             if (subgroupElect())
-                used[gl_SubgroupID] = attended;
+                odd_keys[gl_SubgroupID] = odd_near;
             barrier();
-            uint any_row = 0;
+            uint odd_any = 0;
             [[unroll]] for (uint s = 0; s < SUBGROUPS; s++)
-                any_row |= used[s];
-            if (((any_row >> own) & 1) == 0) {
+                odd_any |= odd_keys[s];
+            spoilt = spoilt || (attended & odd_any) != 0;
+            if (((odd_any >> own) & 1) != 0) {
                 [[unroll]] for (uint i = 0; i < V_COPIES; i++)
                     v_copy[i] = uvec4(0);
             }
@@ -405,6 +427,8 @@ void main()
     }
 
     total = sum_of_row(total) * exp2(-BOOST);
+    if (MASK_TYPE != 0)
+        spoilt = most_of_row(spoilt ? 1 : 0) > 0;
     if (row < w.rows && part == 0)
         finish_row(w, row, maximum, total);
     vec4 result[VALUE_TILES * TILE_QUADS];
@@ -422,6 +446,6 @@ void main()
         uint c = n % TILE_QUADS * PARTS + part;
         if (c < MATRIX_COLUMNS / 4)
             finish_channels(w, row, n / TILE_QUADS * MATRIX_COLUMNS + c * 4,
-                            result[n] * exp2(-BOOST), total);
+                            spoilt ? NOT_A_NUMBER : result[n] * exp2(-BOOST), total);
     }
 }

@@ -391,6 +391,10 @@ static bool fill_cache(struct scene *s)
             fill_row(r, shape->k_dtype, shape->head_size, q->k + n);
         for (size_t n = 0; n < end * v_row; n += shape->value_size)
             fill_row(r, shape->v_dtype, shape->value_size, q->v + n);
+        /* Queries that the mask hides a token from must not notice. */
+        if (s->mask.offset && shape->v_dtype <= RATP_BF16 && random_chance(r, 30))
+            for (size_t c = 0, at = random_in(r, 0, end - 1) * v_row; c < v_row; c++)
+                q->v[at + c] = NAN;
         for (uint32_t p = 0; p < filled; p++)
             scene_put(s, s->image, q, p, p >= q->pos0, q->k + p * k_row, q->v + p * v_row);
         if (!shape->memory)

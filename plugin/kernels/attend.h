@@ -75,6 +75,8 @@ struct decode_form {
 };
 
 struct decode_form decode_form(const struct vk_caps *caps, const struct layer_shape *shape);
+/* Workgroup memory of decode_block.comp: where keys lie, and the sums of each subgroup. */
+uint32_t decode_block_bytes(const struct decode_form *form, uint32_t subgroup);
 
 enum { PREFILL_CONSTANTS = 9 };
 

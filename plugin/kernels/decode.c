@@ -27,8 +27,8 @@ enum {
     MAX_HEADS = 8,    /* query heads that share a read; more would spill registers */
     GROUP_SIZE = 128, /* invocations of a workgroup on a GPU */
     KEYS = 8,         /* keys a team has in flight */
-    KEYS_FEW_HEADS = 8,
-    KEYS_SOFTWARE = 2 /* a CPU has few registers to hold them */
+    KEYS_SOFTWARE = 2, /* a CPU has few registers to hold them */
+    LANE_FLOATS = 200 /* of queries, sums and V in flight; there is more beside them */
 };
 
 static uint32_t power_of_two(uint32_t n)
@@ -39,18 +39,30 @@ static uint32_t power_of_two(uint32_t n)
     return p;
 }
 
-static uint32_t keys_of(const struct vk_caps *caps, uint32_t heads)
-{
-    return caps->software ? KEYS_SOFTWARE : heads > 2 ? KEYS : KEYS_FEW_HEADS;
-}
-
-/* Workgroup memory of decode_block.comp: where keys lie, and the sums of each subgroup. */
-static uint32_t block_bytes(const struct decode_form *form, uint32_t subgroup)
+uint32_t decode_block_bytes(const struct decode_form *form, uint32_t subgroup)
 {
     uint32_t invocations = form->lanes * form->teams, round = form->keys * form->teams;
     uint32_t keys = invocations > round ? invocations : round;
     uint32_t sums = groups_of(invocations, subgroup) * form->heads;
     return keys * 20 + sums * (form->v_blocks * form->lanes * 32 + 8);
+}
+
+/* What a lane has in registers, and the workgroup in its memory, must find room there. */
+static void fit(struct decode_form *form, const struct vk_caps *caps)
+{
+    uint32_t rows = form->heads * (form->k_blocks + form->v_blocks);
+    while (form->keys > 2 && 8 * (rows + form->keys * form->v_blocks) > LANE_FLOATS)
+        form->keys /= 2;
+    while (decode_block_bytes(form, caps->subgroup_size) > caps->shared_bytes) {
+        if (form->lanes * form->teams > caps->subgroup_size)
+            form->teams /= 2;
+        else if (form->heads > 1)
+            form->heads = groups_of(form->heads, 2);
+        else if (form->keys > 1)
+            form->keys /= 2;
+        else
+            break;
+    }
 }
 
 struct decode_form decode_form(const struct vk_caps *caps, const struct layer_shape *shape)
@@ -75,11 +87,10 @@ struct decode_form decode_form(const struct vk_caps *caps, const struct layer_sh
         form.lanes = subgroup;
     } else if (shuffle) {
         form.way = TEAM_SHUFFLE;
-        form.name = "part of a subgroup for each key";
+        form.name = "lanes of a subgroup for each key";
         form.reason = "";
         form.lanes = form.lanes < subgroup ? form.lanes : subgroup;
         form.heads = form.heads < form.lanes ? form.heads : form.lanes;
-        form.keys = keys_of(caps, form.heads);
     } else if (operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT) {
         form.way = TEAM_ADD;
         form.name = "a subgroup for each key, some lanes idle";
@@ -95,12 +106,8 @@ struct decode_form decode_form(const struct vk_caps *caps, const struct layer_sh
         form.teams = (caps->software ? subgroup : GROUP_SIZE) / form.lanes;
     form.k_blocks = groups_of(shape->head_size, 8 * form.lanes);
     form.v_blocks = groups_of(shape->value_size, 8 * form.lanes);
-    while (form.way == TEAM_SHUFFLE && block_bytes(&form, subgroup) > caps->shared_bytes) {
-        if (form.lanes * form.teams > subgroup)
-            form.teams /= 2;
-        else
-            form.heads = groups_of(form.heads, 2);
-    }
+    if (form.way == TEAM_SHUFFLE)
+        fit(&form, caps);
     form.subgroups = groups_of(form.lanes * form.teams, subgroup);
     return form;
 }
@@ -114,10 +121,8 @@ ratp_status kernels_attend_decode(struct backend *b, struct stream *s,
     const struct vk_caps *caps = vk_device_caps(kernel_device(b));
     struct decode_form form = decode_form(caps, shape);
     bool choose = args->cls->choosers.count > 0;
-    if (args->cls->heads_choose) { /* no two share a read */
-        form.heads = 1;
-        form.keys = keys_of(caps, 1);
-    }
+    if (args->cls->heads_choose)
+        form.heads = 1; /* no two share a read */
     const uint32_t invocations = form.lanes * form.teams;
     const uint32_t own[] = {form.heads,    form.lanes, form.teams,  form.k_blocks,
                             form.v_blocks, form.keys,  invocations, form.subgroups};

@@ -2,17 +2,29 @@
 #include "memory.h"
 
 #include "memory_apply.spv.h"
+#include "memory_apply_ahead.spv.h"
 #include "memory_apply_wide.spv.h"
 #include "memory_carry.spv.h"
+#include "memory_carry_ahead.spv.h"
 #include "memory_local.spv.h"
+#include "memory_local_ahead.spv.h"
 #include "memory_local_wide.spv.h"
 
-/* [wide] */
-static const struct vk_shader apply_shaders[] = {VK_SHADER(memory_apply, struct memory_push),
-                                                 VK_SHADER(memory_apply_wide, struct memory_push)};
-static const struct vk_shader local_shaders[] = {VK_SHADER(memory_local, struct memory_push),
-                                                 VK_SHADER(memory_local_wide, struct memory_push)};
-static const struct vk_shader carry_shader = VK_SHADER(memory_carry, struct memory_push);
+/* Pairs of quads 8 bytes at a time, and the inputs of several tokens at once. */
+enum loads { LOADS_PLAIN, LOADS_WIDE, LOADS_AHEAD };
+
+static const struct vk_shader apply_shaders[] = {
+    [LOADS_PLAIN] = VK_SHADER(memory_apply, struct memory_push),
+    [LOADS_WIDE] = VK_SHADER(memory_apply_wide, struct memory_push),
+    [LOADS_AHEAD] = VK_SHADER(memory_apply_ahead, struct memory_push)};
+static const struct vk_shader local_shaders[] = {
+    [LOADS_PLAIN] = VK_SHADER(memory_local, struct memory_push),
+    [LOADS_WIDE] = VK_SHADER(memory_local_wide, struct memory_push),
+    [LOADS_AHEAD] = VK_SHADER(memory_local_ahead, struct memory_push)};
+static const struct vk_shader carry_shaders[] = {
+    [LOADS_PLAIN] = VK_SHADER(memory_carry, struct memory_push),
+    [LOADS_WIDE] = VK_SHADER(memory_carry, struct memory_push),
+    [LOADS_AHEAD] = VK_SHADER(memory_carry_ahead, struct memory_push)};
 
 /* Tokens that an invocation of the copy without memory walks along, about:
  * enough to pay for what it does once. */
@@ -55,17 +67,19 @@ struct memory_form memory_form(const struct vk_caps *caps, const struct layer_sh
     return form;
 }
 
-/* Whether each pair of neighbouring quads lies at multiples of 8 bytes, in the
- * inputs and in the cache, so that it can go 8 bytes at a time. */
-static bool is_wide(const struct vk_caps *caps, const struct memory_args *args,
-                    const struct memory_form *form)
+/* On a CPU quads go in pairs, where each pair of neighbours lies at multiples of 8 bytes, in
+ * the inputs and in the cache. */
+static enum loads loads_of(const struct vk_caps *caps, const struct memory_args *args,
+                           const struct memory_form *form)
 {
     const struct layer_shape *shape = args->shape;
     const struct operand *inputs[] = {&args->k, &args->v, &args->f};
     uint64_t bits = shape->k_slot | shape->k_head | shape->v_slot | shape->v_head;
     for (int i = 0; i < 3; i++)
         bits |= inputs[i]->address | inputs[i]->token_stride | inputs[i]->head_stride;
-    return caps->software && caps->int64 && form->span % 2 == 0 && bits % 8 == 0;
+    if (!caps->software)
+        return LOADS_AHEAD;
+    return caps->int64 && form->span % 2 == 0 && bits % 8 == 0 ? LOADS_WIDE : LOADS_PLAIN;
 }
 
 /* Where the views of a class write. The first four are as in memory_apply.comp;
@@ -150,16 +164,17 @@ void memory_kernel_init(struct memory_kernel *k, const struct memory_args *args,
 }
 
 static ratp_status scan(struct stream *s, const struct memory_args *args,
-                        const struct memory_form *form, bool wide, struct error *err)
+                        const struct memory_form *form, enum loads loads,
+                        struct error *err)
 {
     struct memory_kernel k;
-    memory_kernel_init(&k, args, &local_shaders[wide], form, 0);
+    memory_kernel_init(&k, args, &local_shaders[loads], form, 0);
     ratp_status status = items_dispatch(s, &k.items, args->plan->locals, sizeof(struct gpu_chunk),
                                         form->groups, 1, err);
     if (status)
         return status;
     vk_barrier(kernel_stream(s));
-    k.items.shader = &carry_shader;
+    k.items.shader = &carry_shaders[loads];
     status = items_dispatch(s, &k.items, args->plan->scans, sizeof(struct gpu_scan), form->groups,
                             1, err);
     vk_barrier(kernel_stream(s));
@@ -174,11 +189,11 @@ static ratp_status apply(struct backend *b, struct stream *s, const struct memor
     const struct plan *plan = args->plan;
     const struct vk_caps *caps = vk_device_caps(kernel_device(b));
     struct memory_form form = memory_form(caps, shape);
-    bool wide = is_wide(caps, args, &form);
+    enum loads loads = loads_of(caps, args, &form);
     uint32_t slices = 1;
 
     if (shape->memory && plan->locals.count > 0) {
-        ratp_status scanned = scan(s, args, &form, wide, err);
+        ratp_status scanned = scan(s, args, &form, loads, err);
         if (scanned)
             return scanned;
     }
@@ -187,7 +202,7 @@ static ratp_status apply(struct backend *b, struct stream *s, const struct memor
         slices = slices < COPY_MAX_SLICES ? slices : COPY_MAX_SLICES;
     }
     struct memory_kernel k;
-    memory_kernel_init(&k, args, &apply_shaders[wide], &form,
+    memory_kernel_init(&k, args, &apply_shaders[loads], &form,
                        targets & (TO_LINE | TO_RING | TO_KEPT | TO_RAW));
     ratp_status status = items_dispatch(s, &k.items, plan->chunks, sizeof(struct gpu_chunk),
                                         form.groups, slices, err);

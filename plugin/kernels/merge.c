@@ -13,7 +13,8 @@ ratp_status kernels_gather(struct backend *b, struct stream *s, const struct att
 {
     const struct vk_caps *caps = vk_device_caps(kernel_device(b));
     /* A CPU hides no latency by them. */
-    const uint32_t most = caps->software ? 1 : SPLITS_SLICES, room = caps->max_invocations / GROUP_SIZE;
+    const uint32_t most = caps->software ? 1 : SPLITS_SLICES;
+    const uint32_t room = caps->max_invocations / GROUP_SIZE;
     const uint32_t slices[] = {most < room ? most : room};
     struct attend_kernel k;
     attend_kernel_init(&k, args, &splits_shader, slices, 1);

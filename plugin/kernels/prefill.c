@@ -104,7 +104,7 @@ static struct prefill_form each_form(const struct vk_caps *caps, const struct la
     return (struct prefill_form){.way = PREFILL_EACH,
                                  .shader = &each_shader,
                                  .name = "a row to an invocation",
-                                  .invocations = caps->subgroup_size,
+                                 .invocations = caps->subgroup_size,
                                  .rows = caps->subgroup_size,
                                  .heads = group,
                                  .tokens = 1,

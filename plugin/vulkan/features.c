@@ -174,8 +174,6 @@ static void query_features(const struct vk_calls *calls, struct vk_physical *p,
      * atomics of the others, which are of the device's scope, need the second. */
     p->caps.cooperative_matrix = matrix.cooperativeMatrix && v12.vulkanMemoryModel &&
                                  v12.vulkanMemoryModelDeviceScope;
-    if (p->caps.cooperative_matrix && p->caps.float16)
-        vk_matrix_query(calls, p);
     p->memory_budget = offers(e, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     p->host_import = offers(e, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
 }
@@ -228,6 +226,12 @@ static void query_properties(const struct vk_calls *calls, struct vk_physical *p
         p->caps.subgroup_operations = v11.subgroupSupportedOperations;
     p->caps.shared_bytes = limits->maxComputeSharedMemorySize;
     p->caps.max_invocations = limits->maxComputeWorkGroupInvocations;
+    if (limits->maxComputeWorkGroupSize[0] < p->caps.max_invocations)
+        p->caps.max_invocations = limits->maxComputeWorkGroupSize[0];
+    /* A pipeline of a required subgroup size has so many subgroups at most. */
+    if (p->caps.full_subgroups &&
+        size.maxComputeWorkgroupSubgroups * v11.subgroupSize < p->caps.max_invocations)
+        p->caps.max_invocations = size.maxComputeWorkgroupSubgroups * v11.subgroupSize;
     memcpy(p->caps.max_groups, limits->maxComputeWorkGroupCount, sizeof p->caps.max_groups);
     p->caps.vendor_id = all.properties.vendorID;
     memcpy(p->cache_uuid, all.properties.pipelineCacheUUID, VK_UUID_SIZE);
@@ -274,6 +278,8 @@ void vk_physical_query(const struct vk_calls *calls, VkPhysicalDevice handle,
     struct extension_list e = list_extensions(calls, handle);
     query_features(calls, p, &e);
     query_properties(calls, p, &e);
+    if (p->caps.cooperative_matrix && p->caps.float16)
+        vk_matrix_query(calls, p);
     query_memory(calls, p);
     query_queues(calls, p);
     p->caps.compute_units = compute_units(calls, handle, &e, p->info.kind);

@@ -19,12 +19,13 @@ static uint32_t distance(const struct vk_matrix *m)
 }
 
 static void choose(struct vk_matrix *best, const VkCooperativeMatrixPropertiesKHR *list,
-                   uint32_t count)
+                   uint32_t count, uint32_t subgroup)
 {
     for (uint32_t i = 0; i < count; i++) {
         const VkCooperativeMatrixPropertiesKHR *p = &list[i];
-        /* They are parts of 16 or 32 channels or keys, in whole steps of 8. */
-        bool fits = p->MSize % 8 == 0 && (p->NSize == 8 || p->NSize == 16) &&
+        /* They are parts of 16 or 32 channels or keys, in whole steps of 8; lanes share rows
+         * evenly. */
+        bool fits = p->MSize && p->MSize % 8 == 0 && subgroup % p->MSize == 0 && (p->NSize == 8 || p->NSize == 16) &&
                     (p->KSize == 8 || p->KSize == 16);
         struct vk_matrix m = {p->MSize, p->NSize, p->KSize};
         if (is_usable(p) && fits && (!best->rows || distance(&m) < distance(best)))
@@ -43,6 +44,6 @@ void vk_matrix_query(const struct vk_calls *calls, struct vk_physical *p)
     for (uint32_t i = 0; list && i < count; i++)
         list[i].sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
     if (list && query(p->handle, &count, list) >= VK_SUCCESS)
-        choose(&p->caps.matrix, list, count);
+        choose(&p->caps.matrix, list, count, p->caps.subgroup_size);
     free(list);
 }

@@ -66,7 +66,7 @@ struct vk_caps {
     bool cooperative_matrix;
     struct vk_matrix matrix; /* zeros: none that kernels can use */
     uint32_t shared_bytes;                 /* maxComputeSharedMemorySize */
-    uint32_t max_invocations;              /* in a workgroup */
+    uint32_t max_invocations;              /* in a workgroup, along x */
     uint32_t max_groups[3];
     uint32_t compute_units;                /* a guess for software devices: CPU threads */
     uint32_t vendor_id;

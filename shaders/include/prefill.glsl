@@ -26,8 +26,8 @@ struct Work {
     uint kv_head, head0;
     uint token0; // the first, within the tile
     uint rows;   // 0: nothing to do
-    uvec4 lo;  // first key of each segment
-    uvec4 end; // where the segment ends in the run
+    uvec4 lo;    // first key of each segment
+    uvec4 end;   // where the segment ends in the run
     uint begin_key, end_key; // this split's part of the run
 #ifdef GATHER
     Wave wave;

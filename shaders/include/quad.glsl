@@ -167,9 +167,12 @@ void gate(vec4 f, out vec4 keep, out vec4 take)
     take = mix(large, small, greaterThanEqual(f, vec4(0)));
 }
 
-// Tokens whose inputs are on their way together: what one of them writes could be what the
-// next one reads, for all that a compiler knows, and a GPU would wait for each.
-const uint AHEAD = SOFTWARE ? 1 : 4;
+// Tokens whose inputs are on their way together, 1 or 4: what one of them writes could be what
+// the next one reads, for all that a compiler knows, and a GPU would wait for each. No
+// constant of the pipeline, because a CPU's drivers compile what they leave out, too.
+#ifndef AHEAD
+#define AHEAD 1
+#endif
 vec4 fed_k[AHEAD * UNITS], fed_v[AHEAD * UNITS], fed_f[AHEAD * UNITS];
 
 void feed_token(Place place, Inputs x, uint n)
@@ -193,14 +196,14 @@ void feed_token(Place place, Inputs x, uint n)
 void feed(Place place, inout Inputs x, uint left)
 {
     feed_token(place, x, 0);
-    if (AHEAD > 1) {
-        next_token(x, left > 1);
-        feed_token(place, x, 1);
-        next_token(x, left > 2);
-        feed_token(place, x, 2);
-        next_token(x, left > 3);
-        feed_token(place, x, 3);
-    }
+#if AHEAD == 4
+    next_token(x, left > 1);
+    feed_token(place, x, 1);
+    next_token(x, left > 2);
+    feed_token(place, x, 2);
+    next_token(x, left > 3);
+    feed_token(place, x, 3);
+#endif
     next_token(x, true);
 }
 

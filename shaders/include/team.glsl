@@ -4,7 +4,7 @@
 //
 // REDUCE says how the lanes of a team add up: 0 through shared memory (a
 // workgroup is one team then), 1 a subgroup is one team, 2 teams are parts
-// of a subgroup.
+// of a subgroup, or all of it.
 #ifndef TEAM_GLSL
 #define TEAM_GLSL
 

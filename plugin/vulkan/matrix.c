@@ -25,8 +25,8 @@ static void choose(struct vk_matrix *best, const VkCooperativeMatrixPropertiesKH
         const VkCooperativeMatrixPropertiesKHR *p = &list[i];
         /* They are parts of 16 or 32 channels or keys, in whole steps of 8; lanes share rows
          * evenly. */
-        bool fits = p->MSize && p->MSize % 8 == 0 && subgroup % p->MSize == 0 && (p->NSize == 8 || p->NSize == 16) &&
-                    (p->KSize == 8 || p->KSize == 16);
+        bool fits = p->MSize && p->MSize % 8 == 0 && subgroup % p->MSize == 0 &&
+                    (p->NSize == 8 || p->NSize == 16) && (p->KSize == 8 || p->KSize == 16);
         struct vk_matrix m = {p->MSize, p->NSize, p->KSize};
         if (is_usable(p) && fits && (!best->rows || distance(&m) < distance(best)))
             *best = m;

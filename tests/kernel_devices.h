@@ -19,7 +19,7 @@ static inline void kernel_devices_log(void *user, ratp_log_level level, const ch
     }
 }
 
-/* False: it could not be opened, or with `as_gpu` it is one. */
+/* False: it could not be opened, or with `as_gpu` has nothing to pretend. */
 static inline bool kernel_device_open(struct vk_instance *instance, uint32_t index, bool as_gpu,
                                       const struct log *log, struct backend **out,
                                       struct error *err)
@@ -27,7 +27,9 @@ static inline bool kernel_device_open(struct vk_instance *instance, uint32_t ind
     struct vk_device *device = NULL;
     if (!CHECK(vk_device_open(instance, index, 0, &device, err) == RATP_OK))
         return false;
-    const bool wanted = !as_gpu || vk_device_caps(device)->software;
+    const struct vk_caps *caps = vk_device_caps(device);
+    /* SwiftShader, with subgroups of 4, compiles slowly; llvmpipe tells as much. */
+    const bool wanted = !as_gpu || (caps->software && caps->subgroup_size >= 8);
     if (as_gpu)
         pretend_gpu(device);
     if (wanted && CHECK(kernels_open(device, log, out, err) == RATP_OK))

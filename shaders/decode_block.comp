@@ -46,12 +46,10 @@ struct Work {
     View view;
     uint kv_head, head0, heads;
     uint t, offset;
-    uvec4 lo, end; // of each segment: its first key, and where it ends in the run of keys
+    KeyRun run;
     uint from, to; // this split's part of the run
     uvec2 list;    // of the blocks that the query has chosen
 };
-
-const uvec4 SEGMENTS = uvec4(0, 1, 2, 3);
 
 Work load_work()
 {
@@ -65,14 +63,10 @@ Work load_work()
     w.t = w.view.pos0 + w.tile.token0;
     w.offset = slab_offset(w.view);
     w.list = plus(push.mask, w.tile.chooser * QUERY_HEADS + w.head0, push.mask_token * 4);
-    w.lo = w.end = uvec4(0);
-    uint keys = 0;
-    for (uint s = 0; s < min(w.view.segments, PLAN_SEGMENTS); s++) {
-        uvec2 range = segment_range(w.view, load_segment(w.tile.view, s), w.t, w.t);
-        keys += range.y - range.x;
-        w.lo = mix(w.lo, uvec4(range.x), equal(SEGMENTS, uvec4(s)));
-        w.end = mix(w.end, uvec4(keys), greaterThanEqual(SEGMENTS, uvec4(s)));
-    }
+    w.run = KeyRun(uvec4(0), uvec4(0));
+    for (uint s = 0; s < min(w.view.segments, PLAN_SEGMENTS); s++)
+        add_keys(w.run, s, segment_range(w.view, load_segment(w.tile.view, s), w.t, w.t));
+    uint keys = w.run.end.w;
     uint share = (keys + w.tile.splits - 1) / w.tile.splits;
     w.from = min(share * w.tile.split, keys);
     w.to = min(w.from + share, keys);
@@ -84,11 +78,8 @@ Work load_work()
 void find_key(Work w, uint n, uint at)
 {
     bool there = n < w.to;
-    n = min(n, w.to - 1);
-    uvec3 passed = uvec3(greaterThanEqual(uvec3(n), w.end.xyz));
-    uint s = passed.x + passed.y + passed.z;
-    uint key = n + (s == 0 ? w.lo.x : s == 1 ? w.lo.y : s == 2 ? w.lo.z : w.lo.w) -
-               (s == 0 ? 0 : s == 1 ? w.end.x : s == 2 ? w.end.y : w.end.z);
+    uint key = min(n, w.to - 1);
+    uint s = segment_of(w.run, key);
 #ifdef CHOOSE
     if (w.view.select != 0)
         key = Words(plus(w.list, key / w.view.block * 4)).at[0] * w.view.block +

@@ -12,15 +12,16 @@
 #include "decode_shared.spv.h"
 #include "decode_shared_choose.spv.h"
 
-#define DECODE(name, full) \
-    {#name, name##_spv, sizeof name##_spv, sizeof(struct attend_push), full}
-
 /* [enum team_way][whether some view chooses among blocks] */
 static const struct vk_shader shaders[][2] = {
-    [TEAM_SHARED] = {DECODE(decode_shared, false), DECODE(decode_shared_choose, false)},
-    [TEAM_ADD] = {DECODE(decode_add, true), DECODE(decode_add_choose, true)},
-    [TEAM_ADD_WIDE] = {DECODE(decode_add_wide, true), DECODE(decode_add_wide_choose, true)},
-    [TEAM_SHUFFLE] = {DECODE(decode_block, true), DECODE(decode_block_choose, true)},
+    [TEAM_SHARED] = {VK_SHADER(decode_shared, struct attend_push),
+                     VK_SHADER(decode_shared_choose, struct attend_push)},
+    [TEAM_ADD] = {VK_SHADER_FULL(decode_add, struct attend_push),
+                  VK_SHADER_FULL(decode_add_choose, struct attend_push)},
+    [TEAM_ADD_WIDE] = {VK_SHADER_FULL(decode_add_wide, struct attend_push),
+                       VK_SHADER_FULL(decode_add_wide_choose, struct attend_push)},
+    [TEAM_SHUFFLE] = {VK_SHADER_FULL(decode_block, struct attend_push),
+                      VK_SHADER_FULL(decode_block_choose, struct attend_push)},
 };
 
 enum {

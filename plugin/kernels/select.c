@@ -16,21 +16,16 @@
 static const struct vk_shader summarise_shader = VK_SHADER(summarise, struct memory_push);
 /* [enum team_way] */
 static const struct vk_shader score_shaders[] = {
-    [TEAM_SHARED] = {"score_shared", score_shared_spv, sizeof score_shared_spv,
-                     sizeof(struct attend_push), false},
-    [TEAM_ADD] = {"score_add", score_add_spv, sizeof score_add_spv, sizeof(struct attend_push),
-                  true},
-    [TEAM_ADD_WIDE] = {"score_add_wide", score_add_wide_spv, sizeof score_add_wide_spv,
-                       sizeof(struct attend_push), true},
-    [TEAM_SHUFFLE] = {"score_shuffle", score_shuffle_spv, sizeof score_shuffle_spv,
-                      sizeof(struct attend_push), true},
+    [TEAM_SHARED] = VK_SHADER(score_shared, struct attend_push),
+    [TEAM_ADD] = VK_SHADER_FULL(score_add, struct attend_push),
+    [TEAM_ADD_WIDE] = VK_SHADER_FULL(score_add_wide, struct attend_push),
+    [TEAM_SHUFFLE] = VK_SHADER_FULL(score_shuffle, struct attend_push),
 };
 static const struct vk_shader choose_shader = VK_SHADER(choose, struct attend_push);
 /* On a CPU, which loads 64 bits as fast as 32. */
 static const struct vk_shader choose_wide_shader = VK_SHADER(choose_wide, struct attend_push);
-static const struct vk_shader choose_subgroups_shader = {
-    "choose_subgroups", choose_subgroups_spv, sizeof choose_subgroups_spv,
-    sizeof(struct attend_push), true};
+static const struct vk_shader choose_subgroups_shader =
+    VK_SHADER_FULL(choose_subgroups, struct attend_push);
 
 enum {
     TEAM_BLOCKS = 16,   /* about as many blocks are worth a team ... */

@@ -26,8 +26,7 @@ Work load_rows()
     w.rows = min(min(tile.at[2], ROWS), all - first);
     w.list = plus(table_rows(table, w.wave), first * 4);
     // Its view has one segment, in which a key's number is its position.
-    w.lo = uvec4(min(tile.at[0], w.wave.blocks) * w.view.block);
-    w.end = uvec4(w.view.block);
+    w.run = KeyRun(uvec4(min(tile.at[0], w.wave.blocks) * w.view.block), uvec4(w.view.block));
     w.begin_key = 0;
     w.end_key = w.view.block;
     return w;

@@ -182,6 +182,33 @@ uvec2 segment_range(View view, Segment segment, uint first_t, uint last_t)
     return range;
 }
 
+// Keys of all segments, counted as one run: no array, which a loop that indexes it would
+// move out of the registers.
+struct KeyRun {
+    uvec4 lo;  // first key of each segment
+    uvec4 end; // where the segment ends in the run; at last, how many there are
+};
+
+const uvec4 SEGMENT_NUMBERS = uvec4(0, 1, 2, 3);
+
+// Keys [range.x, range.y) of segment s, which comes after those that were added.
+void add_keys(inout KeyRun run, uint s, uvec2 range)
+{
+    uvec4 number = SEGMENT_NUMBERS, end = uvec4(run.end.w + range.y - range.x);
+    run.lo = mix(run.lo, uvec4(range.x), equal(number, uvec4(s)));
+    run.end = mix(run.end, end, greaterThanEqual(number, uvec4(s)));
+}
+
+// The segment of key n of the run; n becomes its number there.
+uint segment_of(KeyRun run, inout uint n)
+{
+    uvec3 passed = uvec3(greaterThanEqual(uvec3(n), run.end.xyz));
+    uint s = passed.x + passed.y + passed.z;
+    n += s == 0 ? run.lo.x : s == 1 ? run.lo.y : s == 2 ? run.lo.z : run.lo.w;
+    n -= s == 0 ? 0 : s == 1 ? run.end.x : s == 2 ? run.end.y : run.end.z;
+    return s;
+}
+
 bool segment_attends(View view, Segment segment, uint t, uint pos)
 {
     if (view.causal == 0)

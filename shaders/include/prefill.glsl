@@ -16,9 +16,6 @@ layout(constant_id = 22) const uint HEAD_BLOCK = 1; // divides GROUP
 
 const uint HEAD_BLOCKS = GROUP / HEAD_BLOCK;
 
-// Arrays that a loop indexes would leave the registers.
-const uvec4 SEGMENTS = uvec4(0, 1, 2, 3);
-
 struct Work {
     Tile tile;
     View view;
@@ -26,8 +23,7 @@ struct Work {
     uint kv_head, head0;
     uint token0; // the first, within the tile
     uint rows;   // 0: nothing to do
-    uvec4 lo;    // first key of each segment
-    uvec4 end;   // where the segment ends in the run
+    KeyRun run;
     uint begin_key, end_key; // this split's part of the run
 #ifdef GATHER
     Wave wave;
@@ -62,17 +58,15 @@ Work load_work(uint token0, uint tokens)
     w.offset = slab_offset(w.view);
     uint first_t = w.view.pos0 + w.tile.token0 + token0;
     uint last_t = first_t + tokens - 1;
-    uint total = 0;
-    w.lo = w.end = uvec4(0);
+    w.run = KeyRun(uvec4(0), uvec4(0));
     for (uint s = 0; s < min(w.view.segments, PLAN_SEGMENTS); s++) {
         // Tiles of a wave are in one block: their keys begin where it does.
         uvec2 range = w.view.select != 0
                           ? uvec2(block_start(w.view, first_t), last_t + 1)
                           : segment_range(w.view, load_segment(w.tile.view, s), first_t, last_t);
-        total += range.y - range.x;
-        w.lo = mix(w.lo, uvec4(range.x), equal(SEGMENTS, uvec4(s)));
-        w.end = mix(w.end, uvec4(total), greaterThanEqual(SEGMENTS, uvec4(s)));
+        add_keys(w.run, s, range);
     }
+    uint total = w.run.end.w;
     uint part = (total + w.tile.splits - 1) / w.tile.splits;
     w.begin_key = min(w.tile.split * part, total);
     w.end_key = min(w.begin_key + part, total);
@@ -115,10 +109,7 @@ Key load_key(Work w, uint n)
     Key key = Key(uvec2(0), uvec2(0), 1, 0, 0);
     if (n >= w.end_key)
         return key;
-    uvec3 passed = uvec3(greaterThanEqual(uvec3(n), w.end.xyz));
-    uint s = passed.x + passed.y + passed.z;
-    uint i = n + (s == 0 ? w.lo.x : s == 1 ? w.lo.y : s == 2 ? w.lo.z : w.lo.w) -
-             (s == 0 ? 0 : s == 1 ? w.end.x : s == 2 ? w.end.y : w.end.z);
+    uint i = n, s = segment_of(w.run, i);
     Segment segment = load_segment(w.tile.view, s);
     key_rows(w.view, w.offset, segment, i, w.kv_head, key.k, key.v);
     uint pos = key_pos(segment, i);

@@ -338,6 +338,11 @@ static void test_pipeline_cache(void)
         CHECK_EQUAL(vk_pipeline_cache_load(device, data, size, &err), RATP_PARSE_ERROR);
         data[i] ^= 0x40;
     }
+    /* Of a driver that had nothing to save: a header, and no bytes behind it. */
+    const uint32_t nothing[4] = {0x31435052, 0x811c9dc5};
+    const uint32_t wrong[4] = {0x31435052, 0x811c9dc4};
+    CHECK(good(vk_pipeline_cache_load(device, nothing, sizeof nothing, &err)));
+    CHECK_EQUAL(vk_pipeline_cache_load(device, wrong, sizeof wrong, &err), RATP_PARSE_ERROR);
     for (size_t cut = 0; cut < size; cut += 1 + size / 31)
         CHECK_EQUAL(vk_pipeline_cache_load(device, data, cut, &err), RATP_PARSE_ERROR);
     free(data);

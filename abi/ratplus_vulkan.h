@@ -19,12 +19,9 @@ extern "C" {
 
 /* A host's device. All handles stay the host's, and must outlive device_close.
  *
- * Required of it: Vulkan 1.2, with bufferDeviceAddress and timelineSemaphore
- * enabled, and a queue family with compute. Recommended (used when they are in
- * `features` or `extensions`): see recommended_extensions, and the features
- * storageBuffer16BitAccess, shaderFloat16, subgroupSizeControl,
- * computeFullSubgroups, and cooperativeMatrix with vulkanMemoryModel and
- * vulkanMemoryModelDeviceScope; shaderInt64 on software devices. */
+ * Required of it: Vulkan 1.2, a queue family with compute, and the features that
+ * ratp_vulkan_api.features marks as required, enabled. The others of that list
+ * are used where the host has enabled them. */
 struct ratp_vulkan_device {
     size_t struct_size;
     PFN_vkGetInstanceProcAddr get_instance_proc_addr; /* NULL: the system's loader */
@@ -62,6 +59,20 @@ struct ratp_vulkan_buffer {
 struct ratp_vulkan_point {
     VkSemaphore semaphore;
     uint64_t value;
+};
+
+/* A device feature that the library needs or can use. Never changes. */
+struct ratp_vulkan_feature {
+    const char *name;      /* as Vulkan writes it: "bufferDeviceAddress" */
+    const char *extension; /* the device extension that goes with it; NULL: none is needed */
+    const char *gives;     /* what the library makes of it, in a few words */
+    /* The struct of Vulkan that has the feature (VkPhysicalDeviceFeatures2 for those of
+     * Vulkan 1.0), its size in bytes, and where in it the VkBool32 stands. Type 0: the
+     * extension has no struct of features, and is all that there is to enable. */
+    VkStructureType type;
+    uint32_t size;
+    uint32_t offset;
+    uint32_t required; /* 1: without it the device cannot be used */
 };
 
 /* Grows at its end, like ratp_api. */
@@ -118,6 +129,12 @@ struct ratp_vulkan_api {
      * driver or a damaged file are refused with RATP_PARSE_ERROR and do no
      * harm. [any thread] */
     ratp_status (*pipeline_cache_load)(ratp_device *device, const void *data, size_t size);
+
+    /* Since ABI 1.1. The device features that the library needs or can use; *count gets how
+     * many, NULL does without. A host that enables those that its device has, with their
+     * extensions, gets every faster form. Features that Vulkan 1.1, 1.2 or 1.3 collects in one
+     * struct may be enabled there as well. Static. [any thread] */
+    const struct ratp_vulkan_feature *(*features)(uint32_t *count);
 };
 
 #ifdef __cplusplus

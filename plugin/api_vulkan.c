@@ -4,6 +4,7 @@
 #include "cache/cache.h"
 #include "kernels/kernels.h"
 #include "structs.h"
+#include "vulkan/features.h"
 #include "vulkan/import.h"
 
 #include <inttypes.h>
@@ -250,4 +251,5 @@ const struct ratp_vulkan_api api_vulkan_table = {
     .step_sync = step_sync,
     .pipeline_cache_save = pipeline_cache_save,
     .pipeline_cache_load = pipeline_cache_load,
+    .features = vk_features,
 };

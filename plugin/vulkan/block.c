@@ -46,7 +46,7 @@ static uint32_t rank_types(const struct vk_device *d, enum mem_kind kind, uint32
 static uint64_t heap_room(const struct vk_device *d, uint32_t type)
 {
     uint32_t heap = d->physical.memory.memoryTypes[type].heapIndex;
-    if (!d->physical.memory_budget)
+    if (!vk_physical_has(&d->physical, FEATURE_MEMORY_BUDGET))
         return d->physical.memory.memoryHeaps[heap].size;
     VkPhysicalDeviceMemoryBudgetPropertiesEXT budget = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};

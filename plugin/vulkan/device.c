@@ -138,7 +138,7 @@ ratp_status vk_device_open(struct vk_instance *instance, uint32_t index, uint64_
     };
     VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
-        .pNext = &d->enabled.features,
+        .pNext = &d->enabled.chain.first,
         .queueCreateInfoCount = 1,
         .pQueueCreateInfos = &queue,
         .enabledExtensionCount = d->enabled.extension_count,
@@ -280,6 +280,6 @@ void vk_device_handles(const struct vk_device *d, struct ratp_vulkan_device *out
         .queue_index = d->queue_index,
         .extensions = d->enabled.extensions,
         .extension_count = d->enabled.extension_count,
-        .features = &d->enabled.features,
+        .features = &d->enabled.chain.first,
     };
 }

@@ -1,11 +1,93 @@
-/* What a physical device offers: its description, the capabilities that
- * kernels choose by, and the feature structs that turn them on. */
-#include "internal.h"
+/* The table of device features, and what is asked of it: which a device or a host offers,
+ * which are in use, and how they are enabled. */
+#include "features.h"
 
-#include <stdio.h>
-#include <stdlib.h>
+#include "matrix.h"
+
+#include <stddef.h>
 #include <string.h>
-#include <unistd.h>
+
+/* For the member of a struct that has one feature, or a few that belong together. */
+#define IN(STRUCT, MEMBER) .size = sizeof(STRUCT), .offset = offsetof(STRUCT, MEMBER)
+
+static const struct ratp_vulkan_feature table[FEATURES] = {
+    [FEATURE_BUFFER_ADDRESS] =
+        {"bufferDeviceAddress", NULL, "kernels reach all memory by its address",
+         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_BUFFER_DEVICE_ADDRESS_FEATURES,
+         IN(VkPhysicalDeviceBufferDeviceAddressFeatures, bufferDeviceAddress), .required = 1},
+    [FEATURE_TIMELINE] =
+        {"timelineSemaphore", NULL, "the ends of submissions are counted",
+         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES,
+         IN(VkPhysicalDeviceTimelineSemaphoreFeatures, timelineSemaphore), .required = 1},
+    [FEATURE_STORAGE_16BIT] =
+        {"storageBuffer16BitAccess", NULL, "float16 and bfloat16 are loaded as such",
+         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES,
+         IN(VkPhysicalDevice16BitStorageFeatures, storageBuffer16BitAccess)},
+    [FEATURE_FLOAT16] =
+        {"shaderFloat16", NULL, "matrices of float16",
+         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES,
+         IN(VkPhysicalDeviceShaderFloat16Int8Features, shaderFloat16)},
+    [FEATURE_INT64] =
+        {"shaderInt64", NULL, "cheaper addresses on devices that are CPUs",
+         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+         IN(VkPhysicalDeviceFeatures2, features.shaderInt64)},
+    [FEATURE_SUBGROUP_SIZE] =
+        {"subgroupSizeControl", VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME,
+         "subgroups of a size that a kernel counts on",
+         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT,
+         IN(VkPhysicalDeviceSubgroupSizeControlFeaturesEXT, subgroupSizeControl)},
+    [FEATURE_FULL_SUBGROUPS] =
+        {"computeFullSubgroups", VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME,
+         "kernels whose lanes exchange values",
+         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT,
+         IN(VkPhysicalDeviceSubgroupSizeControlFeaturesEXT, computeFullSubgroups)},
+    [FEATURE_INTEGER_DOT] =
+        {"shaderIntegerDotProduct", VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME,
+         "products of 8-bit numbers",
+         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR,
+         IN(VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR, shaderIntegerDotProduct)},
+    [FEATURE_HOST_IMPORT] =
+        {VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME,
+         "buffers over a host's own memory", 0, 0, 0, 0},
+    [FEATURE_MEMORY_BUDGET] =
+        {VK_EXT_MEMORY_BUDGET_EXTENSION_NAME, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME,
+         "no more memory is taken than the system has left", 0, 0, 0, 0},
+    /* Shaders that use matrices are of the Vulkan memory model. Where that is enabled, the
+     * atomics of the others, which are of the device's scope, need the second. */
+    [FEATURE_MEMORY_MODEL] =
+        {"vulkanMemoryModel", NULL, "needed beside cooperativeMatrix",
+         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES,
+         IN(VkPhysicalDeviceVulkanMemoryModelFeatures, vulkanMemoryModel)},
+    [FEATURE_MEMORY_MODEL_DEVICE] =
+        {"vulkanMemoryModelDeviceScope", NULL, "needed beside cooperativeMatrix",
+         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES,
+         IN(VkPhysicalDeviceVulkanMemoryModelFeatures, vulkanMemoryModelDeviceScope)},
+    [FEATURE_MATRIX] =
+        {"cooperativeMatrix", VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME, "prompts on matrix units",
+         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
+         IN(VkPhysicalDeviceCooperativeMatrixFeaturesKHR, cooperativeMatrix)},
+};
+#undef IN
+
+/* Where the structs that collect the features of a Vulkan version have them; type 0: nowhere. */
+static const struct {
+    VkStructureType type;
+    uint32_t offset;
+} collected[FEATURES] = {
+#define IN(VERSION, STRUCT, MEMBER)                                                               \
+    {VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_##VERSION##_FEATURES, offsetof(STRUCT, MEMBER)}
+    [FEATURE_BUFFER_ADDRESS] = IN(1_2, VkPhysicalDeviceVulkan12Features, bufferDeviceAddress),
+    [FEATURE_TIMELINE] = IN(1_2, VkPhysicalDeviceVulkan12Features, timelineSemaphore),
+    [FEATURE_STORAGE_16BIT] = IN(1_1, VkPhysicalDeviceVulkan11Features, storageBuffer16BitAccess),
+    [FEATURE_FLOAT16] = IN(1_2, VkPhysicalDeviceVulkan12Features, shaderFloat16),
+    [FEATURE_SUBGROUP_SIZE] = IN(1_3, VkPhysicalDeviceVulkan13Features, subgroupSizeControl),
+    [FEATURE_FULL_SUBGROUPS] = IN(1_3, VkPhysicalDeviceVulkan13Features, computeFullSubgroups),
+    [FEATURE_INTEGER_DOT] = IN(1_3, VkPhysicalDeviceVulkan13Features, shaderIntegerDotProduct),
+    [FEATURE_MEMORY_MODEL] = IN(1_2, VkPhysicalDeviceVulkan12Features, vulkanMemoryModel),
+    [FEATURE_MEMORY_MODEL_DEVICE] =
+        IN(1_2, VkPhysicalDeviceVulkan12Features, vulkanMemoryModelDeviceScope),
+#undef IN
+};
 
 const char *const vk_recommended_extensions[] = {
     VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME,
@@ -16,423 +98,114 @@ const char *const vk_recommended_extensions[] = {
     NULL,
 };
 
-struct extension_list {
-    VkExtensionProperties *list;
-    uint32_t count;
-};
+/* They go together. */
+static const uint32_t matrix_features =
+    1u << FEATURE_MEMORY_MODEL | 1u << FEATURE_MEMORY_MODEL_DEVICE | 1u << FEATURE_MATRIX;
 
-static bool offers(const struct extension_list *e, const char *name)
+static bool has(uint32_t set, enum vk_feature feature)
 {
-    for (uint32_t i = 0; i < e->count; i++)
-        if (!strcmp(e->list[i].extensionName, name))
-            return true;
-    return false;
+    return (set & feature_bit(feature)) != 0;
 }
 
-static struct extension_list list_extensions(const struct vk_calls *calls, VkPhysicalDevice handle)
+const struct ratp_vulkan_feature *vk_features(uint32_t *count)
 {
-    struct extension_list e = {0};
-    uint32_t count = 0;
-    if (calls->EnumerateDeviceExtensionProperties(handle, NULL, &count, NULL) != VK_SUCCESS)
-        return e;
-    e.list = calloc(count + 1, sizeof *e.list);
-    if (e.list &&
-        calls->EnumerateDeviceExtensionProperties(handle, NULL, &count, e.list) >= VK_SUCCESS)
-        e.count = count;
-    return e;
+    if (count)
+        *count = VK_USES_MATRIX ? FEATURES : FEATURE_MEMORY_MODEL;
+    return table;
 }
 
-static void why_not(struct vk_physical *p, const char *reason)
-{
-    if (p->info.why_not[0])
-        return;
-    snprintf(p->info.why_not, sizeof p->info.why_not, "%s", reason);
-}
+/* ---- Chains of structs ---- */
 
-static ratp_device_kind kind_of(VkPhysicalDeviceType type)
+static struct vk_feature_struct *link_of(struct vk_feature_chain *chain, VkStructureType type)
 {
-    switch (type) {
-    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
-        return RATP_DEVICE_DISCRETE;
-    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
-        return RATP_DEVICE_INTEGRATED;
-    case VK_PHYSICAL_DEVICE_TYPE_CPU:
-        return RATP_DEVICE_SOFTWARE;
-    default:
-        return RATP_DEVICE_OTHER;
+    uint32_t i = 0;
+    while (i < chain->count && chain->link[i].type != type)
+        i++;
+    if (i == chain->count) {
+        chain->link[chain->count++] = (struct vk_feature_struct){type, chain->first.pNext, {0}};
+        chain->first.pNext = &chain->link[i];
     }
+    return &chain->link[i];
 }
 
-/* How many workgroups run at a time: known on AMD and NVIDIA, guessed elsewhere. */
-static uint32_t compute_units(const struct vk_calls *calls, VkPhysicalDevice handle,
-                              const struct extension_list *e, ratp_device_kind kind)
+void vk_chain_fill(struct vk_feature_chain *chain, uint32_t set)
 {
-    if (kind == RATP_DEVICE_SOFTWARE) {
-        long threads = sysconf(_SC_NPROCESSORS_ONLN);
-        return threads > 0 ? (uint32_t)threads : 1;
-    }
-    if (offers(e, VK_AMD_SHADER_CORE_PROPERTIES_EXTENSION_NAME)) {
-        VkPhysicalDeviceShaderCorePropertiesAMD amd = {
-            .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_CORE_PROPERTIES_AMD};
-        VkPhysicalDeviceProperties2 p = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
-                                         .pNext = &amd};
-        calls->GetPhysicalDeviceProperties2(handle, &p);
-        uint32_t units = amd.shaderEngineCount * amd.shaderArraysPerEngineCount *
-                         amd.computeUnitsPerShaderArray;
-        if (units)
-            return units;
-    }
-    if (offers(e, VK_NV_SHADER_SM_BUILTINS_EXTENSION_NAME)) {
-        VkPhysicalDeviceShaderSMBuiltinsPropertiesNV nv = {
-            .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_SM_BUILTINS_PROPERTIES_NV};
-        VkPhysicalDeviceProperties2 p = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
-                                         .pNext = &nv};
-        calls->GetPhysicalDeviceProperties2(handle, &p);
-        if (nv.shaderSMCount)
-            return nv.shaderSMCount;
-    }
-    return kind == RATP_DEVICE_DISCRETE ? 32 : 8;
-}
-
-/* A family without graphics where there is one: it is what compute engines are reached by
- * that share nothing with a desktop. */
-static void query_queues(const struct vk_calls *calls, struct vk_physical *p)
-{
-    VkQueueFamilyProperties families[32];
-    uint32_t count = 32;
-    calls->GetPhysicalDeviceQueueFamilyProperties(p->handle, &count, families);
-    p->queue_family = UINT32_MAX;
-    for (uint32_t i = 0; i < count; i++) {
-        if (!(families[i].queueFlags & VK_QUEUE_COMPUTE_BIT) || !families[i].queueCount)
+    *chain = (struct vk_feature_chain){
+        .first.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2};
+    for (enum vk_feature f = 0; f < FEATURES; f++) {
+        if (!has(set, f) || !table[f].type)
             continue;
-        if (p->queue_family == UINT32_MAX ||
-            (families[p->queue_family].queueFlags & ~families[i].queueFlags &
-             VK_QUEUE_GRAPHICS_BIT))
-            p->queue_family = i;
-        if (p->compute_family_count < 8)
-            p->compute_families[p->compute_family_count++] = i;
-    }
-    if (p->queue_family == UINT32_MAX)
-        why_not(p, "no queue family with compute");
-}
-
-static void query_memory(const struct vk_calls *calls, struct vk_physical *p)
-{
-    VkPhysicalDeviceMemoryProperties2 memory = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
-    calls->GetPhysicalDeviceMemoryProperties2(p->handle, &memory);
-    p->memory = memory.memoryProperties;
-    for (uint32_t i = 0; i < p->memory.memoryHeapCount; i++) {
-        const VkMemoryHeap *heap = &p->memory.memoryHeaps[i];
-        if ((heap->flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) && heap->size > p->info.memory_bytes)
-            p->info.memory_bytes = heap->size;
+        char *in = table[f].type == chain->first.sType ? (char *)&chain->first
+                                                        : (char *)link_of(chain, table[f].type);
+        memcpy(in + table[f].offset, &(VkBool32){VK_TRUE}, sizeof(VkBool32));
     }
 }
 
-static void query_features(const struct vk_calls *calls, struct vk_physical *p,
-                           const struct extension_list *e)
+static bool is_on(const void *in, uint32_t offset)
 {
-    bool size_control = offers(e, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
-    bool dot_product = offers(e, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
-    bool cooperative = offers(e, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
-    VkPhysicalDeviceSubgroupSizeControlFeaturesEXT subgroup = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT};
-    VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dot = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR};
-    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
-    VkPhysicalDeviceVulkan12Features v12 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
-    VkPhysicalDeviceVulkan11Features v11 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES, .pNext = &v12};
-    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
-                                          .pNext = &v11};
-    if (size_control) {
-        subgroup.pNext = features.pNext;
-        features.pNext = &subgroup;
-    }
-    if (dot_product) {
-        dot.pNext = features.pNext;
-        features.pNext = &dot;
-    }
-    if (cooperative) {
-        matrix.pNext = features.pNext;
-        features.pNext = &matrix;
-    }
-    calls->GetPhysicalDeviceFeatures2(p->handle, &features);
-    if (!v12.bufferDeviceAddress)
-        why_not(p, "lacks the feature bufferDeviceAddress");
-    if (!v12.timelineSemaphore)
-        why_not(p, "lacks the feature timelineSemaphore");
-    p->caps.int64 = features.features.shaderInt64;
-    p->caps.storage_16bit = v11.storageBuffer16BitAccess;
-    p->caps.float16 = v12.shaderFloat16;
-    p->caps.subgroup_size_control = subgroup.subgroupSizeControl;
-    p->full_subgroups = subgroup.computeFullSubgroups;
-    p->caps.integer_dot = dot.shaderIntegerDotProduct;
-    /* Shaders that use it are of the Vulkan memory model. Where that is enabled, the
-     * atomics of the others, which are of the device's scope, need the second. */
-    p->caps.cooperative_matrix = matrix.cooperativeMatrix && v12.vulkanMemoryModel &&
-                                 v12.vulkanMemoryModelDeviceScope;
-    p->memory_budget = offers(e, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
-    p->host_import = offers(e, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
+    VkBool32 value;
+    memcpy(&value, (const char *)in + offset, sizeof value);
+    return value != VK_FALSE;
 }
 
-static void query_properties(const struct vk_calls *calls, struct vk_physical *p,
-                             const struct extension_list *e)
+uint32_t vk_chain_read(const VkPhysicalDeviceFeatures2 *first)
 {
-    VkPhysicalDeviceSubgroupSizeControlPropertiesEXT size = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT};
-    VkPhysicalDeviceExternalMemoryHostPropertiesEXT host = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT};
-    VkPhysicalDeviceMaintenance4PropertiesKHR maintenance = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES_KHR};
-    VkPhysicalDeviceVulkan12Properties v12 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES};
-    VkPhysicalDeviceVulkan11Properties v11 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES, .pNext = &v12};
-    VkPhysicalDeviceProperties2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
-                                       .pNext = &v11};
-    if (p->caps.subgroup_size_control) {
-        size.pNext = all.pNext;
-        all.pNext = &size;
-    }
-    if (p->host_import) {
-        host.pNext = all.pNext;
-        all.pNext = &host;
-    }
-    if (offers(e, VK_KHR_MAINTENANCE_4_EXTENSION_NAME)) {
-        maintenance.pNext = all.pNext;
-        all.pNext = &maintenance;
-    }
-    calls->GetPhysicalDeviceProperties2(p->handle, &all);
-
-    const VkPhysicalDeviceLimits *limits = &all.properties.limits;
-    p->max_allocation = v11.maxMemoryAllocationSize;
-    if (maintenance.maxBufferSize && maintenance.maxBufferSize < p->max_allocation)
-        p->max_allocation = maintenance.maxBufferSize;
-    p->import_alignment = host.minImportedHostPointerAlignment;
-    snprintf(p->info.driver, sizeof p->info.driver, "%.120s%s%.120s", v12.driverName,
-             v12.driverInfo[0] ? " " : "", v12.driverInfo);
-    p->caps.subgroup_size = v11.subgroupSize;
-    p->caps.subgroup_min = p->caps.subgroup_max = v11.subgroupSize;
-    if (p->caps.subgroup_size_control) {
-        p->caps.subgroup_min = size.minSubgroupSize;
-        p->caps.subgroup_max = size.maxSubgroupSize;
-        p->caps.full_subgroups = p->full_subgroups && (size.requiredSubgroupSizeStages &
-                                                       VK_SHADER_STAGE_COMPUTE_BIT) != 0;
-    }
-    if (v11.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT)
-        p->caps.subgroup_operations = v11.subgroupSupportedOperations;
-    p->caps.shared_bytes = limits->maxComputeSharedMemorySize;
-    p->caps.max_invocations = limits->maxComputeWorkGroupInvocations;
-    if (limits->maxComputeWorkGroupSize[0] < p->caps.max_invocations)
-        p->caps.max_invocations = limits->maxComputeWorkGroupSize[0];
-    /* A pipeline of a required subgroup size has so many subgroups at most. */
-    if (p->caps.full_subgroups &&
-        size.maxComputeWorkgroupSubgroups * v11.subgroupSize < p->caps.max_invocations)
-        p->caps.max_invocations = size.maxComputeWorkgroupSubgroups * v11.subgroupSize;
-    memcpy(p->caps.max_groups, limits->maxComputeWorkGroupCount, sizeof p->caps.max_groups);
-    p->caps.vendor_id = all.properties.vendorID;
-    memcpy(p->cache_uuid, all.properties.pipelineCacheUUID, VK_UUID_SIZE);
+    uint32_t set = 0;
+    for (const VkBaseInStructure *s = (const VkBaseInStructure *)first; s; s = s->pNext)
+        for (enum vk_feature f = 0; f < FEATURES; f++)
+            if ((table[f].type && s->sType == table[f].type && is_on(s, table[f].offset)) ||
+                (collected[f].type && s->sType == collected[f].type &&
+                 is_on(s, collected[f].offset)))
+                set |= feature_bit(f);
+    return set;
 }
 
-void vk_physical_summarise(struct vk_physical *p)
+/* ---- Sets ---- */
+
+uint32_t vk_features_confirmed(uint32_t set, uint32_t read)
 {
-    const struct vk_caps *c = &p->caps;
-    p->info.max_allocation = p->max_allocation;
-    p->info.subgroup_min = c->subgroup_min;
-    p->info.subgroup_max = c->subgroup_max;
-    p->info.shared_bytes = c->shared_bytes;
-    p->info.usable = !p->info.why_not[0];
-    p->info.features = (c->storage_16bit ? RATP_FEATURE_STORAGE_16BIT : 0u) |
-                       (c->float16 ? RATP_FEATURE_FLOAT16 : 0u) |
-                       (c->subgroup_size_control ? RATP_FEATURE_SUBGROUP_SIZE_CONTROL : 0u) |
-                       (c->integer_dot ? RATP_FEATURE_INTEGER_DOT_PRODUCT : 0u) |
-                       (c->cooperative_matrix ? RATP_FEATURE_COOPERATIVE_MATRIX : 0u) |
-                       (p->host_import ? RATP_FEATURE_HOST_IMPORT : 0u) |
-                       (p->memory_budget ? RATP_FEATURE_MEMORY_BUDGET : 0u);
+    for (enum vk_feature f = 0; f < FEATURES; f++)
+        if (table[f].type && !has(read, f))
+            set &= ~feature_bit(f);
+    return set;
 }
 
-void vk_physical_query(const struct vk_calls *calls, VkPhysicalDevice handle,
-                       struct vk_physical *p)
+uint32_t vk_features_with_extensions(uint32_t set, vk_has_extension *has_extension,
+                                     const void *list, bool host)
 {
-    memset(p, 0, sizeof *p);
-    p->handle = handle;
-    p->info.struct_size = sizeof p->info;
-    VkPhysicalDeviceProperties basic;
-    calls->GetPhysicalDeviceProperties(handle, &basic);
-    p->info.kind = kind_of(basic.deviceType);
-    p->info.api_version = basic.apiVersion;
-    p->info.vendor_id = basic.vendorID;
-    p->info.device_id = basic.deviceID;
-    snprintf(p->info.name, sizeof p->info.name, "%.255s", basic.deviceName);
-    p->caps.software = p->info.kind == RATP_DEVICE_SOFTWARE;
-    if (basic.apiVersion < VK_API_VERSION_1_2) {
-        char reason[64];
-        snprintf(reason, sizeof reason, "speaks Vulkan %u.%u, 1.2 is needed",
-                 VK_API_VERSION_MAJOR(basic.apiVersion), VK_API_VERSION_MINOR(basic.apiVersion));
-        why_not(p, reason);
-        return;
+    for (enum vk_feature f = 0; f < FEATURES; f++) {
+        bool free = !table[f].extension || (host && collected[f].type);
+        if (!free && !has_extension(list, table[f].extension))
+            set &= ~feature_bit(f);
     }
-    struct extension_list e = list_extensions(calls, handle);
-    query_features(calls, p, &e);
-    query_properties(calls, p, &e);
-    if (p->caps.cooperative_matrix && p->caps.float16)
-        vk_matrix_query(calls, p);
-    query_memory(calls, p);
-    query_queues(calls, p);
-    p->caps.compute_units = compute_units(calls, handle, &e, p->info.kind);
-    free(e.list);
-    vk_physical_summarise(p);
+    return set;
 }
 
-static bool host_enabled(const struct ratp_vulkan_device *host, const char *name)
+uint32_t vk_features_in_use(uint32_t offered)
 {
-    for (uint32_t i = 0; i < host->extension_count; i++)
-        if (host->extensions[i] && !strcmp(host->extensions[i], name))
-            return true;
-    return false;
+    bool matrix = VK_USES_MATRIX && (offered & matrix_features) == matrix_features;
+    return matrix ? offered : offered & ~matrix_features;
 }
 
-bool vk_physical_restrict(struct vk_physical *p, const struct ratp_vulkan_device *host,
-                          const char **missing)
+uint32_t vk_features_extensions(uint32_t set, const char **extensions)
 {
-    bool address = false, timeline = false, storage = false, float16 = false, dot = false;
-    bool size_control = false, full = false, int64 = false, memory_model = false, matrix = false;
-    for (const VkBaseInStructure *s = (const VkBaseInStructure *)host->features; s; s = s->pNext) {
-        switch (s->sType) {
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2:
-            int64 |= ((const VkPhysicalDeviceFeatures2 *)s)->features.shaderInt64;
-            break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES:
-            storage |= ((const VkPhysicalDeviceVulkan11Features *)s)->storageBuffer16BitAccess;
-            break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES:
-            address |= ((const VkPhysicalDeviceVulkan12Features *)s)->bufferDeviceAddress;
-            timeline |= ((const VkPhysicalDeviceVulkan12Features *)s)->timelineSemaphore;
-            float16 |= ((const VkPhysicalDeviceVulkan12Features *)s)->shaderFloat16;
-            memory_model |=
-                ((const VkPhysicalDeviceVulkan12Features *)s)->vulkanMemoryModel &&
-                ((const VkPhysicalDeviceVulkan12Features *)s)->vulkanMemoryModelDeviceScope;
-            break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES:
-            size_control |= ((const VkPhysicalDeviceVulkan13Features *)s)->subgroupSizeControl;
-            full |= ((const VkPhysicalDeviceVulkan13Features *)s)->computeFullSubgroups;
-            dot |= ((const VkPhysicalDeviceVulkan13Features *)s)->shaderIntegerDotProduct;
-            break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_BUFFER_DEVICE_ADDRESS_FEATURES:
-            address |=
-                ((const VkPhysicalDeviceBufferDeviceAddressFeatures *)s)->bufferDeviceAddress;
-            break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES:
-            timeline |= ((const VkPhysicalDeviceTimelineSemaphoreFeatures *)s)->timelineSemaphore;
-            break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES:
-            storage |= ((const VkPhysicalDevice16BitStorageFeatures *)s)->storageBuffer16BitAccess;
-            break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES:
-            float16 |= ((const VkPhysicalDeviceShaderFloat16Int8Features *)s)->shaderFloat16;
-            break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES:
-            memory_model |=
-                ((const VkPhysicalDeviceVulkanMemoryModelFeatures *)s)->vulkanMemoryModel &&
-                ((const VkPhysicalDeviceVulkanMemoryModelFeatures *)s)
-                    ->vulkanMemoryModelDeviceScope;
-            break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT:
-            size_control |=
-                ((const VkPhysicalDeviceSubgroupSizeControlFeaturesEXT *)s)->subgroupSizeControl;
-            full |=
-                ((const VkPhysicalDeviceSubgroupSizeControlFeaturesEXT *)s)->computeFullSubgroups;
-            break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR:
-            dot |= ((const VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR *)s)
-                       ->shaderIntegerDotProduct;
-            break;
-        default:
-            /* Not an enumerator where the headers do not have it. */
-            if (s->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR)
-                matrix |=
-                    ((const VkPhysicalDeviceCooperativeMatrixFeaturesKHR *)s)->cooperativeMatrix;
-            break;
-        }
+    uint32_t count = 0;
+    for (enum vk_feature f = 0; f < FEATURES; f++) {
+        uint32_t i = 0;
+        if (!has(set, f) || !table[f].extension)
+            continue;
+        while (i < count && strcmp(extensions[i], table[f].extension) != 0)
+            i++;
+        if (i == count)
+            extensions[count++] = table[f].extension;
     }
-    if (!address || !timeline) {
-        *missing = address ? "timelineSemaphore" : "bufferDeviceAddress";
-        return false;
-    }
-    p->caps.int64 &= int64;
-    p->caps.storage_16bit &= storage;
-    p->caps.float16 &= float16;
-    p->caps.integer_dot &= dot;
-    p->full_subgroups &= full;
-    p->caps.full_subgroups &= full && size_control;
-    if (!size_control) {
-        p->caps.subgroup_size_control = false;
-        p->caps.subgroup_min = p->caps.subgroup_max = p->caps.subgroup_size;
-    }
-    p->caps.cooperative_matrix &=
-        matrix && memory_model && host_enabled(host, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
-    if (!p->caps.cooperative_matrix || !p->caps.float16)
-        p->caps.matrix = (struct vk_matrix){0};
-    p->host_import &= host_enabled(host, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
-    p->memory_budget &= host_enabled(host, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
-    vk_physical_summarise(p);
-    return true;
+    return count;
 }
 
-static void chain(struct vk_enabled *e, void *feature)
+const char *vk_features_missing(uint32_t set)
 {
-    ((VkBaseOutStructure *)feature)->pNext = e->features.pNext;
-    e->features.pNext = feature;
-}
-
-void vk_enabled_fill(struct vk_enabled *e, const struct vk_physical *p)
-{
-    *e = (struct vk_enabled){
-        .features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
-                     .features.shaderInt64 = p->caps.int64},
-        .address = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_BUFFER_DEVICE_ADDRESS_FEATURES,
-                    .bufferDeviceAddress = VK_TRUE},
-        .timeline = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES,
-                     .timelineSemaphore = VK_TRUE},
-        .storage = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES,
-                    .storageBuffer16BitAccess = p->caps.storage_16bit},
-        .float16 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES,
-                    .shaderFloat16 = p->caps.float16},
-        .subgroup = {.sType =
-                         VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT,
-                     .subgroupSizeControl = p->caps.subgroup_size_control,
-                     .computeFullSubgroups = p->full_subgroups},
-        .dot = {.sType =
-                    VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR,
-                .shaderIntegerDotProduct = p->caps.integer_dot},
-        .memory_model = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES,
-                         .vulkanMemoryModel = VK_TRUE,
-                         .vulkanMemoryModelDeviceScope = VK_TRUE},
-        .matrix = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
-                   .cooperativeMatrix = VK_TRUE},
-    };
-    chain(e, &e->address);
-    chain(e, &e->timeline);
-    chain(e, &e->storage);
-    chain(e, &e->float16);
-    if (p->caps.subgroup_size_control) {
-        chain(e, &e->subgroup);
-        e->extensions[e->extension_count++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
-    }
-    if (p->caps.integer_dot) {
-        chain(e, &e->dot);
-        e->extensions[e->extension_count++] = VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME;
-    }
-    if (p->caps.cooperative_matrix && VK_USES_MATRIX) {
-        chain(e, &e->memory_model);
-        chain(e, &e->matrix);
-        e->extensions[e->extension_count++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
-    }
-    if (p->host_import)
-        e->extensions[e->extension_count++] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
-    if (p->memory_budget)
-        e->extensions[e->extension_count++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
+    for (enum vk_feature f = 0; f < FEATURES; f++)
+        if (table[f].required && !has(set, f))
+            return table[f].name;
+    return NULL;
 }

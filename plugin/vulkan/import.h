@@ -6,9 +6,6 @@
 
 #include <ratplus_vulkan.h>
 
-/* Device extensions that are used when they are enabled, ended by NULL. */
-extern const char *const vk_recommended_extensions[];
-
 /* A device on the host's VkDevice; `params` is a full struct. vk_device_close
  * leaves the host's handles as they are. */
 ratp_status vk_device_import(const struct log *log, const struct ratp_vulkan_device *params,

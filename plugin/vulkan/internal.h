@@ -7,6 +7,7 @@
 #define VOLK_VULKAN_H_PATH <vulkan/vulkan_core.h>
 #include <volk.h>
 
+#include "features.h"
 #include "import.h"
 #include "matrix.h"
 #include "ranges.h"
@@ -58,7 +59,7 @@ struct vk_physical {
     struct ratp_device_info info;
     struct vk_caps caps;
     uint32_t queue_family;
-    bool host_import, memory_budget, full_subgroups;
+    uint32_t features; /* set of enum vk_feature: offered, or what a host enabled of it */
     uint64_t import_alignment;
     uint64_t max_allocation;
     uint8_t cache_uuid[VK_UUID_SIZE];
@@ -76,18 +77,15 @@ void vk_physical_summarise(struct vk_physical *p);
 bool vk_physical_restrict(struct vk_physical *p, const struct ratp_vulkan_device *host,
                           const char **missing);
 
-/* Feature structs for vkCreateDevice, chained from `features`. */
+static inline bool vk_physical_has(const struct vk_physical *p, enum vk_feature feature)
+{
+    return (p->features & feature_bit(feature)) != 0;
+}
+
+/* For vkCreateDevice. */
 struct vk_enabled {
-    VkPhysicalDeviceFeatures2 features;
-    VkPhysicalDeviceBufferDeviceAddressFeatures address;
-    VkPhysicalDeviceTimelineSemaphoreFeatures timeline;
-    VkPhysicalDevice16BitStorageFeatures storage;
-    VkPhysicalDeviceShaderFloat16Int8Features float16;
-    VkPhysicalDeviceSubgroupSizeControlFeaturesEXT subgroup;
-    VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dot;
-    VkPhysicalDeviceVulkanMemoryModelFeatures memory_model;
-    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix;
-    const char *extensions[8];
+    struct vk_feature_chain chain;
+    const char *extensions[FEATURES];
     uint32_t extension_count;
 };
 void vk_enabled_fill(struct vk_enabled *e, const struct vk_physical *p);

@@ -229,7 +229,7 @@ ratp_status vk_mem_import(struct vk_device *d, void *host, uint64_t size, struct
     if (status != RATP_OK)
         return status;
     uint64_t alignment = d->physical.import_alignment;
-    if (!d->physical.host_import || !d->vk.vkGetMemoryHostPointerPropertiesEXT)
+    if (!vk_physical_has(&d->physical, FEATURE_HOST_IMPORT) || !d->vk.vkGetMemoryHostPointerPropertiesEXT)
         return fail(err, RATP_UNSUPPORTED,
                     "host memory cannot be used in place: device \"%s\" lacks "
                     "VK_EXT_external_memory_host",

@@ -20,14 +20,14 @@ static bool open_reference(struct bench *b, struct problem *problem)
 
 static bool open_gpu(struct bench *b, bool *none, struct problem *problem)
 {
-    static const char *const no_extensions[] = {NULL};
     *none = false;
     if (!plugin_open(false, &b->ratp, &b->instance, problem))
         return false;
     const struct ratp_vulkan_api *extension =
         b->ratp->get_extension(b->instance, RATP_VULKAN_EXTENSION);
-    if (!gpu_open(&b->gpu, b->options.device, false, NULL,
-                  extension ? extension->recommended_extensions : no_extensions, none, problem))
+    if (!extension)
+        return problem_set(problem, "this libratplus has no %s", RATP_VULKAN_EXTENSION);
+    if (!gpu_open(&b->gpu, b->options.device, false, NULL, extension, none, problem))
         return false;
     b->on_gpu = true;
     return gpu_lend(&b->gpu, b->ratp, b->instance, &b->device, problem);

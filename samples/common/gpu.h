@@ -27,14 +27,7 @@ struct gpu_buffer {
     void *map;
 };
 
-/* VkPhysicalDeviceCooperativeMatrixFeaturesKHR, which Debian 12's headers do not have. */
-#define GPU_MATRIX_EXTENSION "VK_KHR_cooperative_matrix"
-#define GPU_MATRIX_FEATURES ((VkStructureType)1000506000)
-struct gpu_matrix_features {
-    VkStructureType type;
-    void *next;
-    VkBool32 matrix, robust;
-};
+struct ratp_vulkan_api;
 
 struct gpu {
     struct VolkDeviceTable vk;
@@ -55,21 +48,20 @@ struct gpu {
     /* What the device was made with, to tell the plugin. */
     const char *extensions[GPU_MAX_EXTENSIONS];
     uint32_t extension_count;
-    VkPhysicalDeviceFeatures2 features;
-    VkPhysicalDeviceVulkan11Features features11;
-    VkPhysicalDeviceVulkan12Features features12;
-    VkPhysicalDeviceVulkan13Features features13;
-    struct gpu_matrix_features matrix;
+    VkPhysicalDeviceFeatures2 features; /* the first of a chain */
 };
 
-/* `name` as in ratp_device_params, NULL for the best. `wanted`: device
- * extensions to enable where they are, ended by NULL; the strings must outlive
- * `gpu`, which must not move. *none: there is no usable device at all. */
+/* `name` as in ratp_device_params, NULL for the best. The device is made with what the
+ * plugin can use of it. *none: there is no usable device at all. */
 bool gpu_open(struct gpu *gpu, const char *name, bool validate, uint32_t *messages,
-              const char *const *wanted, bool *none, struct problem *problem);
+              const struct ratp_vulkan_api *plugin, bool *none, struct problem *problem);
 /* Opens the plugin on this device, which must outlive *out. */
 bool gpu_lend(const struct gpu *gpu, const struct ratp_api *ratp, ratp_instance *instance,
               ratp_device **out, struct problem *problem);
+/* Fills gpu->features and gpu->extensions for vkCreateDevice. */
+bool gpu_choose_features(struct gpu *gpu, const struct ratp_vulkan_api *plugin,
+                         struct problem *problem);
+void gpu_free_features(struct gpu *gpu);
 /* Waits for the device first. */
 void gpu_close(struct gpu *gpu);
 

@@ -200,79 +200,11 @@ static bool pick_physical(struct gpu *gpu, const char *name, bool *none, struct 
            problem_set(problem, "%s has no compute queue", gpu->properties.deviceName);
 }
 
-/* Shaders with cooperative matrices are of the Vulkan memory model. */
-static void choose_matrices(struct gpu *gpu, const VkPhysicalDeviceVulkan12Features *has_12)
+static bool open_device(struct gpu *gpu, const struct ratp_vulkan_api *plugin,
+                        struct problem *problem)
 {
-    struct gpu_matrix_features has = {.type = GPU_MATRIX_FEATURES};
-    VkPhysicalDeviceFeatures2 all = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &has};
-    vkGetPhysicalDeviceFeatures2(gpu->physical, &all);
-    if (!has.matrix || !has_12->vulkanMemoryModel || !has_12->vulkanMemoryModelDeviceScope)
-        return;
-    gpu->features12.vulkanMemoryModel = VK_TRUE;
-    gpu->features12.vulkanMemoryModelDeviceScope = VK_TRUE;
-    gpu->matrix = (struct gpu_matrix_features){
-        .type = GPU_MATRIX_FEATURES, .next = gpu->features.pNext, .matrix = VK_TRUE};
-    gpu->features.pNext = &gpu->matrix;
-}
-
-/* Turns on what the plugin can use of what the device has. */
-static void choose_features(struct gpu *gpu, const char *const *wanted)
-{
-    const bool has13 = gpu->properties.apiVersion >= VK_API_VERSION_1_3 &&
-                       volkGetInstanceVersion() >= VK_API_VERSION_1_3;
-    VkPhysicalDeviceVulkan13Features has_13 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES};
-    VkPhysicalDeviceVulkan12Features has_12 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
-        .pNext = has13 ? &has_13 : NULL};
-    VkPhysicalDeviceVulkan11Features has_11 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES, .pNext = &has_12};
-    VkPhysicalDeviceFeatures2 has = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &has_11};
-    vkGetPhysicalDeviceFeatures2(gpu->physical, &has);
-
-    gpu->features13 = (VkPhysicalDeviceVulkan13Features){
-        .sType = has_13.sType,
-        .subgroupSizeControl = has_13.subgroupSizeControl,
-        .computeFullSubgroups = has_13.computeFullSubgroups,
-        .shaderIntegerDotProduct = has_13.shaderIntegerDotProduct,
-    };
-    gpu->features12 = (VkPhysicalDeviceVulkan12Features){
-        .sType = has_12.sType,
-        .pNext = has13 ? &gpu->features13 : NULL,
-        .bufferDeviceAddress = VK_TRUE,
-        .timelineSemaphore = VK_TRUE,
-        .shaderFloat16 = has_12.shaderFloat16,
-    };
-    gpu->features11 = (VkPhysicalDeviceVulkan11Features){
-        .sType = has_11.sType,
-        .pNext = &gpu->features12,
-        .storageBuffer16BitAccess = has_11.storageBuffer16BitAccess,
-    };
-    gpu->features = (VkPhysicalDeviceFeatures2){
-        .sType = has.sType,
-        .pNext = &gpu->features11,
-        .features.shaderInt64 = has.features.shaderInt64,
-    };
-
-    VkExtensionProperties extensions[512];
-    uint32_t count = 512;
-    if (vkEnumerateDeviceExtensionProperties(gpu->physical, NULL, &count, extensions) < 0)
-        count = 0;
-    for (; wanted && *wanted && gpu->extension_count < GPU_MAX_EXTENSIONS; wanted++)
-        for (uint32_t i = 0; i < count; i++)
-            if (strcmp(extensions[i].extensionName, *wanted) == 0) {
-                gpu->extensions[gpu->extension_count++] = *wanted;
-                if (strcmp(*wanted, GPU_MATRIX_EXTENSION) == 0)
-                    choose_matrices(gpu, &has_12);
-                break;
-            }
-}
-
-static bool open_device(struct gpu *gpu, const char *const *wanted, struct problem *problem)
-{
-    choose_features(gpu, wanted);
+    if (!gpu_choose_features(gpu, plugin, problem))
+        return false;
     const float priority = 1;
     const VkDeviceQueueCreateInfo queue = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
@@ -328,12 +260,12 @@ static bool open_device(struct gpu *gpu, const char *const *wanted, struct probl
 }
 
 bool gpu_open(struct gpu *gpu, const char *name, bool validate, uint32_t *messages,
-              const char *const *wanted, bool *none, struct problem *problem)
+              const struct ratp_vulkan_api *plugin, bool *none, struct problem *problem)
 {
     *gpu = (struct gpu){.messages = messages};
     *none = true;
     if (open_instance(gpu, validate, problem) && pick_physical(gpu, name, none, problem) &&
-        open_device(gpu, wanted, problem))
+        open_device(gpu, plugin, problem))
         return true;
     gpu_close(gpu);
     return false;
@@ -374,5 +306,6 @@ void gpu_close(struct gpu *gpu)
         vkDestroyDebugUtilsMessengerEXT(gpu->instance, gpu->messenger, NULL);
     if (gpu->instance)
         vkDestroyInstance(gpu->instance, NULL);
+    gpu_free_features(gpu);
     *gpu = (struct gpu){0};
 }

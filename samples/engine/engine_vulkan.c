@@ -235,7 +235,7 @@ bool engine_open_vulkan(const struct engine *base, struct engine **out, bool *no
         return problem_set(problem, "this libratplus has no %s", RATP_VULKAN_EXTENSION);
     }
     if (!gpu_open(&e->gpu, base->options.device, base->options.validate, base->messages,
-                  e->ratp_vulkan->recommended_extensions, none, problem)) {
+                  e->ratp_vulkan, none, problem)) {
         free(e);
         return false;
     }

@@ -76,7 +76,8 @@ VULKAN_SLOT(5, step_recorded);
 VULKAN_SLOT(6, step_sync);
 VULKAN_SLOT(7, pipeline_cache_save);
 VULKAN_SLOT(8, pipeline_cache_load);
-SIZE(ratp_vulkan_api, 8 + 8 * 9);
+VULKAN_SLOT(9, features);
+SIZE(ratp_vulkan_api, 8 + 8 * 10);
 
 AT(ratp_instance_params, struct_size, 0);
 AT(ratp_instance_params, log, 8);
@@ -293,6 +294,15 @@ SIZE(ratp_vulkan_buffer, 32);
 AT(ratp_vulkan_point, semaphore, 0);
 AT(ratp_vulkan_point, value, 8);
 SIZE(ratp_vulkan_point, 16);
+
+AT(ratp_vulkan_feature, name, 0);
+AT(ratp_vulkan_feature, extension, 8);
+AT(ratp_vulkan_feature, gives, 16);
+AT(ratp_vulkan_feature, type, 24);
+AT(ratp_vulkan_feature, size, 28);
+AT(ratp_vulkan_feature, offset, 32);
+AT(ratp_vulkan_feature, required, 36);
+SIZE(ratp_vulkan_feature, 40);
 
 #endif
 

@@ -27,8 +27,10 @@ static ratp_status path_fails(const char *path, const char *what, struct error *
     int number = errno;
     char reason[128] = "";
     reason_of(number, reason, sizeof reason);
-    return fail(err, number == ENOENT ? RATP_NOT_FOUND : RATP_INVALID_ARGUMENT,
-                "path is \"%.300s\": %s: %s", path, what, reason);
+    ratp_status status = number == ENOENT   ? RATP_NOT_FOUND
+                         : number == ENOMEM ? RATP_OUT_OF_MEMORY
+                                            : RATP_INVALID_ARGUMENT;
+    return fail(err, status, "path is \"%.300s\": %s: %s", path, what, reason);
 }
 
 static ratp_status check_regular(const char *path, const struct stat *info, struct error *err)
@@ -102,6 +104,8 @@ static char *join(const char *folder, size_t length, const char *name)
     if (path) {
         memcpy(path, folder, length);
         strcpy(path + length, name);
+    } else {
+        errno = ENOMEM;
     }
     return path;
 }
@@ -152,18 +156,32 @@ static bool keep_permissions(int file, const struct stat *old)
     return fchmod(file, mode) == 0;
 }
 
-/* A name outlives a loss of power when the folder that has it is on the disk. */
-static bool sync_folder(const char *path)
+/* Opens the folder of a path. False, and errno; *file is -1 where it may be written to and
+ * not be read, and so not be synced. */
+static bool open_folder(const char *path, int *file)
 {
     size_t length = folder_length(path);
     char *folder = length ? join(path, length, "") : join("", 0, ".");
-    int file = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    free(folder);
-    if (file < 0)
-        return errno == EACCES; /* may be written and not read */
-    bool good = fsync(file) == 0 || errno == EINVAL || errno == ENOTSUP; /* not on this system */
+    *file = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     int number = errno;
-    close(file);
+    free(folder);
+    errno = number;
+    return *file >= 0 || number == EACCES;
+}
+
+/* Writes the new file under a name that mkstemp completes. False, and errno; nothing is left. */
+static bool write_beside(int file, const char *temporary, const struct stat *old, const void *data,
+                         uint64_t size)
+{
+    bool good = write_all(file, data, size) && (!old || keep_permissions(file, old)) &&
+                fsync(file) == 0;
+    int number = errno;
+    if (close(file) && good) {
+        number = errno;
+        good = false;
+    }
+    if (!good)
+        unlink(temporary);
     errno = number;
     return good;
 }
@@ -172,27 +190,25 @@ static bool sync_folder(const char *path)
 static ratp_status put_file(const char *path, const char *to, const struct stat *old,
                             const void *data, uint64_t size, struct error *err)
 {
-    char *temporary = join(to, folder_length(to), temporary_name);
-    if (!temporary)
-        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for a path of %zu bytes", strlen(to));
+    int folder, file;
+    if (!open_folder(to, &folder))
+        return path_fails(path, "its folder cannot be opened", err);
     ratp_status status = RATP_OK;
-    int file = mkstemp(temporary);
-    if (file < 0) {
+    char *temporary = join(to, folder_length(to), temporary_name);
+    if (!temporary || (file = mkstemp(temporary)) < 0) {
         status = path_fails(path, "no file can be made beside it", err);
-        goto done;
-    }
-    if (!write_all(file, data, size) || (old && !keep_permissions(file, old)) || fsync(file))
+    } else if (!write_beside(file, temporary, old, data, size)) {
         status = path_fails(path, "it cannot be written", err);
-    if (close(file) && !status)
-        status = path_fails(path, "it cannot be written", err);
-    if (!status && rename(temporary, to))
+    } else if (rename(temporary, to)) {
         status = path_fails(path, "it cannot be replaced", err);
-    if (status)
         unlink(temporary);
-    else if (!sync_folder(to))
+    } else if (folder >= 0 && fsync(folder) && errno != EINVAL && errno != ENOTSUP) {
+        /* Those two: the file system knows no such thing. */
         status = path_fails(path, "it was written, but its folder cannot be brought to the disk",
                             err);
-done:
+    }
+    if (folder >= 0)
+        close(folder);
     free(temporary);
     return status;
 }

@@ -239,14 +239,19 @@ struct ratp_api {
      * read. RATP_CACHE_FULL: there is no room. On failure *out is NULL.
      * [one thread per cache] */
     ratp_status (*seq_load)(ratp_cache *cache, const void *data, uint64_t size, ratp_seq **out);
-    /* seq_save to a file, readable by its owner alone. It is written beside `path`,
-     * under that name and a suffix, and takes its place when it is on the disk: on
-     * failure a file that was there still is. Takes host memory for the whole
-     * snapshot. What the system refuses is RATP_INVALID_ARGUMENT, a folder that is
-     * not there RATP_NOT_FOUND, with the system's reason. [one thread per cache] */
+    /* seq_save to a file. `path` must lead to a regular file, which is replaced, or to
+     * where none is yet; symbolic links are followed and stay. A file that was there keeps
+     * its permissions, a new one is readable by its owner alone. It is written under another
+     * name in the same folder, and takes its place when it is on the disk: on failure a file
+     * that was there still is, but where the system could not bring the folder to the disk
+     * afterwards. Takes host memory for the whole snapshot. What the system refuses, and a
+     * folder, pipe or device, is RATP_INVALID_ARGUMENT, a folder that is not there
+     * RATP_NOT_FOUND, with the system's reason. [one thread per cache] */
     ratp_status (*seq_save_file)(ratp_seq *seq, const char *path);
-    /* seq_load from a file. RATP_NOT_FOUND when there is none; what cannot be read
-     * is RATP_INVALID_ARGUMENT, with the system's reason. [one thread per cache] */
+    /* seq_load from a regular file, of which no more than some pages is in host memory at
+     * a time. RATP_NOT_FOUND when there is none; what cannot be read is
+     * RATP_INVALID_ARGUMENT, with the system's reason; folders, pipes and devices are too,
+     * and are not opened. [one thread per cache] */
     ratp_status (*seq_load_file)(ratp_cache *cache, const char *path, ratp_seq **out);
     /* Compresses the heads of snapkv that hold more than `capacity` tokens, now: of
      * those held, the `capacity` that the last `observe` queries attend most stay, and

@@ -1,6 +1,6 @@
 #include "dtype.h"
 
-#include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 enum {
@@ -156,24 +156,37 @@ static void load_q4_blocks(const uint8_t *from, size_t count, float *restrict to
     }
 }
 
+/* To the nearest whole number, halves away from 0. Loops over it vectorise, as over
+ * roundf() they do not. */
+static inline int32_t round_away(float x)
+{
+    int32_t whole = (int32_t)x;
+    float rest = x - (float)whole;
+    return whole + (rest >= 0.5f) - (rest <= -0.5f);
+}
+
+/* As ggml makes a q8_0 of float32: numbers by the scale as it was before it is rounded to
+ * float16. quantize.comp does the same, bit for bit. Sizes are compared as whole numbers,
+ * which does not lose a NaN. */
 static void store_q8_row(int8_t *to, size_t count, const float *restrict from)
 {
     memset(to + count, 0, q8_scales_bytes(count));
     for (size_t block = 0; block < count / BLOCK_CHANNELS; block++) {
         const float *x = from + block * BLOCK_CHANNELS;
-        float most = 0;
-        for (size_t i = 0; i < BLOCK_CHANNELS; i++)
-            most = fmaxf(most, fabsf(x[i]));
-        uint16_t half = float_to_half(most / Q8_MOST);
-        memcpy(to + count + block * sizeof half, &half, sizeof half);
-        float scale = half_to_float(half);
-        float inverse = scale > 0 ? 1 / scale : 0;
+        int8_t *numbers = to + block * BLOCK_CHANNELS;
+        uint32_t most = 0;
         for (size_t i = 0; i < BLOCK_CHANNELS; i++) {
-            /* NaN fails both comparisons, and becomes the least number. */
-            float q = rintf(x[i] * inverse);
-            q = q > -Q8_MOST ? q : -Q8_MOST;
-            to[block * BLOCK_CHANNELS + i] = (int8_t)(q < Q8_MOST ? q : Q8_MOST);
+            uint32_t size = to_bits(x[i]) & 0x7fffffff;
+            most = most > size ? most : size;
         }
+        float scale = from_bits(most) / Q8_MOST;
+        uint16_t half = most < 0x7f800000 ? float_to_half(scale) : 0x7e00;
+        memcpy(to + count + block * sizeof half, &half, sizeof half);
+        /* A block that is all 0 then, or all NaN. */
+        bool plain = half != 0 && half != 0x7e00;
+        float inverse = plain ? 1 / scale : 0;
+        for (size_t i = 0; i < BLOCK_CHANNELS; i++)
+            numbers[i] = (int8_t)round_away(plain ? x[i] * inverse : 0);
     }
 }
 

@@ -42,9 +42,50 @@ uvec2 raw_row(Part part, uint row)
     return plus(at, (part.k ? 0 : HEAD_SIZE * 4) + part.first * 4);
 }
 
+// What ggml's q8_0 has for a float32 block, and dtype.c, bit for bit: the largest size
+// over 127 is the scale, float16 in the cache; each number is its channel times the
+// inverse of the float32 scale, halves rounded away from 0. GLSL's division may be off
+// by some units in the last place, so that both quotients are made of whole numbers.
+const uint IMPLICIT = 0x00800000u; // a float32's first bit, which is not stored
+
+// x / 127, rounded to the nearest even, of the bits of a finite x. 0 below the normal
+// numbers, where a float16 is 0 anyhow.
+uint over_127(uint bits)
+{
+    uint exponent = bits >> 23;
+    uint mantissa = ((bits & (IMPLICIT - 1)) | IMPLICIT) << 8;
+    uint quotient = mantissa / 127, rest = mantissa - quotient * 127; // 25 or 26 bits
+    uint extra = quotient < (1u << 25) ? 1 : 2;
+    uint dropped = quotient & ((1u << extra) - 1), middle = 1u << (extra - 1);
+    quotient >>= extra;
+    bool up = dropped > middle || (dropped == middle && (rest != 0 || (quotient & 1) != 0));
+    uint rounded = quotient - IMPLICIT + (up ? 1 : 0);
+    return exponent + extra > 8 ? ((exponent + extra - 8) << 23) + rounded : 0;
+}
+
+// 1 / x, rounded to the nearest, of the bits of an x above 2^-100 and below 2^100.
+float inverse_of(uint bits)
+{
+    uint exponent = bits >> 23;
+    uint mantissa = (bits & (IMPLICIT - 1)) | IMPLICIT;
+    if (mantissa == IMPLICIT)
+        return uintBitsToFloat((254 - exponent) << 23);
+    // r = 2^47 / mantissa, from some units below on: up as long as r + 1/2 is below it.
+    uint r = uint(140737488355328.0 / float(mantissa)) - 6;
+    for (int i = 0; i < 12; i++) {
+        uint high, low;
+        umulExtended(2 * r + 1, mantissa, high, low);
+        r += high < 0x10000u ? 1 : 0;
+    }
+    return uintBitsToFloat(((253 - exponent) << 23) + r - IMPLICIT);
+}
+
 uint pack_q8(vec4 x)
 {
-    ivec4 q = ivec4(clamp(roundEven(x), vec4(-127), vec4(127))) & 255;
+    ivec4 whole = ivec4(x);
+    precise vec4 rest = x - vec4(whole);
+    ivec4 q = whole + ivec4(greaterThanEqual(rest, vec4(0.5))) - ivec4(lessThanEqual(rest, vec4(-0.5)));
+    q &= 255;
     return uint(q.x | q.y << 8 | q.z << 16 | q.w << 24);
 }
 
@@ -62,19 +103,23 @@ void encode(Part part, uvec2 from, out uint words[UNIT / 2], out uint scales)
         if (b * BLOCK >= channels_of(part))
             break;
         vec4 x[BLOCK / 4];
-        vec4 top = vec4(0);
+        uvec4 top = uvec4(0); // sizes compared as whole numbers do not lose a NaN
         [[unroll]] for (uint i = 0; i < BLOCK / 4; i++) {
             bool there = b * BLOCK + 4 * i < channels_of(part);
-            x[i] = uintBitsToFloat(Words4(plus(from, there ? (b * BLOCK + 4 * i) * 4 : 0)).at);
-            top = max(top, abs(x[i]));
+            uvec4 bits = Words4(plus(from, there ? (b * BLOCK + 4 * i) * 4 : 0)).at;
+            x[i] = uintBitsToFloat(bits);
+            top = max(top, bits & 0x7fffffffu);
         }
         if (part.type == Q8_0) {
-            float most = max(max(top.x, top.y), max(top.z, top.w));
-            uint scale = round_f16(most / 127);
-            float size = unpack_f16(scale).x;
-            float inverse = size > 0 ? 1 / size : 0;
-            [[unroll]] for (uint i = 0; i < BLOCK / 4; i++)
-                words[b * BLOCK / 4 + i] = pack_q8(x[i] * inverse);
+            uint most = max(max(top.x, top.y), max(top.z, top.w));
+            uint size = most < 0x7f800000u ? over_127(most) : 0;
+            uint scale = most < 0x7f800000u ? round_f16(uintBitsToFloat(size)) : 0x7e00u;
+            bool plain = scale != 0 && scale != 0x7e00u; // else all 0, or all NaN
+            float inverse = plain ? inverse_of(size) : 0;
+            [[unroll]] for (uint i = 0; i < BLOCK / 4; i++) {
+                precise vec4 number = x[i] * inverse;
+                words[b * BLOCK / 4 + i] = plain ? pack_q8(number) : 0;
+            }
             scales |= scale << (16 * b);
         } else {
             [[unroll]] for (uint i = 0; i < BLOCK / 4; i++) {

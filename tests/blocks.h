@@ -19,11 +19,14 @@ static inline void blocks_store_row(void *to, ratp_dtype dtype, size_t count, co
         float largest = 0;
         for (size_t i = 0; i < BLOCK_CHANNELS; i++)
             largest = fabsf(from[n + i]) > fabsf(largest) ? from[n + i] : largest;
-        dtype_store(block, RATP_F16, bytes ? fabsf(largest) / 127 : largest / -8);
-        float scale = dtype_load(block, RATP_F16);
+        /* As ggml: the numbers by the scale that is not rounded to float16 yet. */
+        float scale = bytes ? fabsf(largest) / 127 : largest / -8;
+        float inverse = scale < 0 || scale > 0 ? 1 / scale : 0;
+        dtype_store(block, RATP_F16, scale);
         block += 2;
         for (size_t i = 0; i < BLOCK_CHANNELS; i++) {
-            int number = scale < 0 || scale > 0 ? (int)lroundf(from[n + i] / scale) : 0;
+            float x = from[n + i] * inverse;
+            int number = bytes ? (int)roundf(x) : (int)(x + 8.5f) - 8;
             number = number < most ? number : most;
             if (bytes)
                 block[i] = (unsigned char)number;

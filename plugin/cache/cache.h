@@ -321,12 +321,9 @@ ratp_status seq_switch(ratp_seq *seq, const struct ratp_policy *policy, struct e
  * more than that. */
 ratp_status seq_save(ratp_seq *seq, void *data, uint64_t size, uint64_t *needed,
                      struct error *err);
-ratp_status seq_load(ratp_cache *cache, const void *data, uint64_t size, ratp_seq **out,
+struct snapshot_source; /* bytes in memory or in a file: snapshot.h */
+ratp_status seq_load(ratp_cache *cache, const struct snapshot_source *from, ratp_seq **out,
                      struct error *err);
-/* Whether `size` bytes that begin with these (SNAPSHOT_START, or all if they are fewer)
- * may be a snapshot. */
-enum { SNAPSHOT_START = 16 };
-ratp_status snapshot_check_start(const void *start, uint64_t size, struct error *err);
 
 /* ---- upload.c ------------------------------------------------------------ */
 

@@ -1,5 +1,8 @@
 #include "snapshot.h"
 
+#include "../file.h"
+
+#include <string.h>
 #include <zlib.h>
 
 /* The first byte is no text, and the last is changed where line ends are. */
@@ -81,15 +84,13 @@ void snapshot_rows(const ratp_cache *cache, const struct snapshot_store *s, bool
     }
 }
 
-ratp_status snapshot_need(uint64_t at, uint64_t end, uint64_t bytes, const char *what,
-                          struct error *err)
+ratp_status snapshot_read(const struct snapshot_source *from, uint64_t at, uint64_t bytes,
+                          void *to, struct error *err)
 {
-    if (bytes <= end - at)
-        return RATP_OK;
-    return fail(err, RATP_PARSE_ERROR,
-                "byte %llu: %llu bytes of %s are to follow, and %llu are left",
-                (unsigned long long)at, (unsigned long long)bytes, what,
-                (unsigned long long)(end - at));
+    if (!from->data)
+        return file_read(from->file, at, bytes, to, err);
+    memcpy(to, from->data + at, (size_t)bytes);
+    return RATP_OK;
 }
 
 uint64_t snapshot_image_bytes(const struct layout *layout, const struct seq_store *stores)

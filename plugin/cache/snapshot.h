@@ -5,20 +5,26 @@
 
 #include "cache.h"
 
+enum { SNAPSHOT_NUMBERS = 15, SNAPSHOT_REALS = 6 };
+
+/* Bytes of the parts. A checksum of all before stands wherever what was read decides
+ * how much follows. */
 enum {
     SNAPSHOT_VERSION = 1,
-    SNAPSHOT_HEAD = 32,  /* bytes of what is there in every snapshot, up to the number of stores */
+    SNAPSHOT_CHECKSUM = 4,
+    SNAPSHOT_START = 20 + SNAPSHOT_CHECKSUM, /* the same in every version */
+    SNAPSHOT_HEAD = SNAPSHOT_START + 3 * 4 + 4 * SNAPSHOT_NUMBERS + 8 * SNAPSHOT_REALS +
+                    SNAPSHOT_CHECKSUM,
     SNAPSHOT_VARIANT = 4 + 4 * VARIANT_NUMBERS,
-    SNAPSHOT_RUN = 4 + 2 * SNAPSHOT_VARIANT, /* bytes of a run of heads */
-    SNAPSHOT_STORE = 12, /* bytes of a store's numbers */
-    SNAPSHOT_CHECKSUM = 4
+    SNAPSHOT_RUN = 4 + 2 * SNAPSHOT_VARIANT, /* of a run of heads */
+    SNAPSHOT_STORE = 16,                     /* of a store's numbers */
+    SNAPSHOT_SNAPKV = 8,                     /* when, group */
+    SNAPSHOT_SHORTEST = SNAPSHOT_HEAD + SNAPSHOT_SNAPKV + 2 * SNAPSHOT_CHECKSUM
 };
 
 extern const unsigned char snapshot_magic[8];
 
 /* ---- The model: what a snapshot and a cache must have in common ---- */
-
-enum { SNAPSHOT_NUMBERS = 15, SNAPSHOT_REALS = 6 };
 
 struct snapshot_model {
     uint32_t number[SNAPSHOT_NUMBERS];
@@ -43,10 +49,12 @@ struct snapshot_store {
     uint32_t length;     /* of the sequence */
     uint32_t from;       /* the ring's tokens are those from here on that are not kept for good */
     uint32_t kept, ring; /* tokens */
+    uint32_t queries;    /* of snapkv: how many of the last are there */
     uint64_t at;         /* where the rows of its first slab begin */
+    uint32_t *positions; /* being read, of a compressed one: [slabs][capacity]; else NULL */
 };
 
-/* Fills in all but `from`, for rows that begin at byte `at`; returns their end. */
+/* Fills in the tokens and where they are, for rows that begin at byte `at`; returns their end. */
 uint64_t snapshot_place(const ratp_cache *cache, const struct layout *layout, uint32_t length,
                         uint64_t at, struct snapshot_store *stores);
 /* Bytes of one slab's rows. */
@@ -65,26 +73,64 @@ uint64_t snapshot_image_bytes(const struct layout *layout, const struct seq_stor
 uint32_t snapshot_run(const struct page_list *list, uint32_t page, uint64_t page_bytes,
                       uint64_t image_bytes);
 
+/* Of the factors, the runs, the stores, what all snapkv heads share, and their checksum. */
+static inline uint64_t snapshot_tables(const ratp_cache *cache, uint32_t runs, uint32_t stores)
+{
+    return sizeof(float) * (uint64_t)snapshot_factors(cache) + (uint64_t)SNAPSHOT_RUN * runs +
+           (uint64_t)SNAPSHOT_STORE * stores + SNAPSHOT_SNAPKV + SNAPSHOT_CHECKSUM;
+}
+
+/* ---- Reading ---- */
+
+/* Where a snapshot is read from. Of a file no more is in memory than is asked for. */
+struct snapshot_source {
+    const unsigned char *data; /* NULL: the file */
+    int file;
+    uint64_t size;
+};
+
+/* A snapshot that is being read. */
+struct snapshot {
+    ratp_cache *cache;
+    struct snapshot_source from;
+    unsigned char *head; /* its bytes up to the rows */
+    uint64_t at, head_end;
+    uint32_t length, runs, store_count;
+    struct layout *layout;
+    struct snapshot_store *stores; /* [store_count] */
+    enum compress_when when;
+    uint32_t group;
+    uint64_t snapkv, state, end; /* where they and the last checksum begin */
+};
+
+ratp_status snapshot_read(const struct snapshot_source *from, uint64_t at, uint64_t bytes,
+                          void *to, struct error *err);
+/* snapshot_check.c: opens a snapshot and checks all of it, in an order that bounds what is
+ * read: what the head says of the size comes before the rest. To be closed then, whatever
+ * was answered. */
+ratp_status snapshot_check(struct snapshot *s, ratp_cache *cache,
+                           const struct snapshot_source *from, struct error *err);
+void snapshot_close(struct snapshot *s);
+
 /* ---- snapshot_snapkv.c: what heads of snapkv know beside their rows ---- */
 
-/* 0 where there are none. */
-uint64_t snapshot_snapkv_bytes(const ratp_seq *seq, const struct snapshot_store *stores);
+/* The number of query heads of a key/value head. */
+uint32_t snapshot_group(const ratp_cache *cache);
+/* Whether a sequence of such a layout has any of it. */
+bool snapshot_has_snapkv(const struct layout *layout, uint32_t length);
+/* With queries of so many heads. 0 where there is none. */
+uint64_t snapshot_snapkv_bytes(const ratp_cache *cache, const struct layout *layout,
+                               const struct snapshot_store *stores, uint32_t group);
 ratp_status snapshot_save_snapkv(const ratp_seq *seq, const struct snapshot_store *stores,
                                  unsigned char *at, struct error *err);
-/* Checks what stands from byte *at on; *at gets where it ends, at most `end`. */
-ratp_status snapshot_check_snapkv(const ratp_cache *cache, const struct layout *layout,
-                                  const struct snapshot_store *stores, const unsigned char *data,
-                                  uint64_t end, uint64_t *at, struct error *err);
+/* Checks the numbers of the head. */
+ratp_status snapshot_check_snapkv(const struct snapshot *s, struct error *err);
+/* Reads the positions into the stores, and checks them. */
+ratp_status snapshot_read_positions(struct snapshot *s, struct error *err);
 /* Gives it to a sequence, of which it was checked. */
-ratp_status snapshot_load_snapkv(ratp_seq *seq, const struct snapshot_store *stores,
-                                 const unsigned char *at, struct error *err);
+ratp_status snapshot_load_snapkv(ratp_seq *seq, const struct snapshot *s, struct error *err);
 
 /* ---- Bytes ---- */
-
-/* RATP_PARSE_ERROR when fewer bytes than `bytes` are left from `at` to `end`. */
-ratp_status snapshot_need(uint64_t at, uint64_t end, uint64_t bytes, const char *what,
-                          struct error *err);
-
 
 static inline unsigned char *put_u32(unsigned char *at, uint32_t value)
 {
@@ -127,7 +173,11 @@ static inline uint64_t bits_of_double(double value)
     return x.bits;
 }
 
-/* Of the bytes before a snapshot's checksum. */
 uint32_t snapshot_checksum(const unsigned char *data, uint64_t size);
+/* Writes the checksum of all before `at`. Returns what follows. */
+static inline unsigned char *put_checksum(unsigned char *at, const unsigned char *begin)
+{
+    return put_u32(at, snapshot_checksum(begin, (uint64_t)(at - begin)));
+}
 
 #endif

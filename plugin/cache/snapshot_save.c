@@ -2,8 +2,9 @@
  * f64 as IEEE 754 has them; nothing is aligned. In this order:
  *
  *     8 bytes   89 52 41 54 53 45 51 0a
- *     u64       bytes in the whole, the checksum included
+ *     u64       bytes in the whole, the last checksum included
  *     u32       version: 1
+ *     u32       checksum
  *     u32       length: tokens fed
  *     u32       number of runs
  *     u32       number of stores
@@ -12,22 +13,28 @@
  *               retention, rope style, rope size, yarn_context
  *     f64 x 6   rope theta, scale, yarn_factor, yarn_beta_fast, yarn_beta_slow,
  *               yarn_attention
+ *     u32       checksum
  *     f32       x rope size / 2: the rope's factors
  *     runs      u32 heads, then u32 x 13 twice, what prompts attend and what decoded tokens
  *               do: kind, dilation, window, sinks, page, budget, block, topk, selection,
  *               observe, capacity, kernel, pool. So many key/value heads, counted layer by
  *               layer, have these variants; neighbouring runs have different ones
- *     stores    u32 from, kept, ring
+ *     stores    u32 from, kept, ring, queries
+ *     u32       when  \ of snapkv: 0 unless length and a store is of snapkv
+ *     u32       group /
+ *     u32       checksum
  *     rows      for each store, for each of its heads: its tokens' K rows, then their V rows
- *     snapkv    if length and a store is of snapkv: u32 when, u32 group, then for each such
- *               store: u32 queries; for each of its heads, where `from` is not 0, u32 x capacity
- *               positions, ascending; for each of its heads f32 x queries x group x head_size
+ *     snapkv    for each store of snapkv: for each of its heads, where `from` is not 0,
+ *               u32 x capacity positions, ascending; for each of its heads
+ *               f32 x queries x group x head_size
  *     state     if memory and length: f32 K[head_size], V[head_size] of each head
- *     u32       CRC-32 (that of zlib) of all bytes before
+ *     u32       checksum
  *
- * The first two fields and the last are the same in every version. Defaults are
- * written as the values that they stand for; without a rotation all of the rope's
- * are 0, without YaRN its four.
+ * Each checksum is the CRC-32 (that of zlib) of all bytes before. One stands wherever
+ * what was read decides how much is read next: so a reader knows from a sound head how
+ * long the whole must be before it reads on. The first four fields and the last are the
+ * same in every version. Defaults are written as the values that they stand for; without
+ * a rotation all of the rope's are 0, without YaRN its four.
  *
  * Heads whose variants keep the same tokens share a store: with retention `full`
  * all, else those with equal variants; snapkv heads do so with equal variants only.
@@ -83,11 +90,13 @@ static ratp_status measure(struct saving *save, struct error *err)
     for (uint32_t s = 0; s < stores; s++)
         save->stores[s].from = store_compresses(&seq->layout->stores[s])
                                    ? seq->stores[s].dropped : seq->stores[s].ring_from;
-    uint64_t head = SNAPSHOT_HEAD + sizeof(uint32_t) * SNAPSHOT_NUMBERS +
-                    sizeof(double) * SNAPSHOT_REALS + sizeof(float) * snapshot_factors(cache) +
-                    (uint64_t)SNAPSHOT_RUN * save->runs + (uint64_t)SNAPSHOT_STORE * stores;
+    uint64_t head = SNAPSHOT_HEAD + snapshot_tables(cache, save->runs, stores);
     save->snapkv = snapshot_place(cache, seq->layout, seq->length, head, save->stores);
-    save->state = save->snapkv + snapshot_snapkv_bytes(seq, save->stores);
+    for (uint32_t s = 0; s < stores; s++)
+        if (seq->length && store_compresses(&seq->layout->stores[s]))
+            save->stores[s].queries = seq->stores[s].queries;
+    save->state = save->snapkv +
+                  snapshot_snapkv_bytes(cache, seq->layout, save->stores, snapshot_group(cache));
     save->end = save->state + (seq->length ? seq_state_bytes(cache) : 0);
     return RATP_OK;
 }
@@ -113,6 +122,7 @@ static void write_head(const struct saving *save)
     unsigned char *at = save->data + sizeof snapshot_magic;
     at = put_u64(at, save->end + SNAPSHOT_CHECKSUM);
     at = put_u32(at, SNAPSHOT_VERSION);
+    at = put_checksum(at, save->data);
     at = put_u32(at, seq->length);
     at = put_u32(at, save->runs);
     at = put_u32(at, seq->layout->store_count);
@@ -120,6 +130,7 @@ static void write_head(const struct saving *save)
         at = put_u32(at, model.number[i]);
     for (int i = 0; i < SNAPSHOT_REALS; i++)
         at = put_u64(at, bits_of_double(model.real[i]));
+    at = put_checksum(at, save->data);
     for (uint32_t i = 0; i < snapshot_factors(cache); i++)
         at = put_u32(at, bits_of_float(cache->factors[i]));
     for (uint32_t slab = 0, run; slab < cache->slabs; slab += run) {
@@ -132,7 +143,12 @@ static void write_head(const struct saving *save)
         at = put_u32(at, save->stores[s].from);
         at = put_u32(at, save->stores[s].kept);
         at = put_u32(at, save->stores[s].ring);
+        at = put_u32(at, save->stores[s].queries);
     }
+    bool snapkv = snapshot_has_snapkv(seq->layout, seq->length);
+    at = put_u32(at, snapkv ? seq->when : 0);
+    at = put_u32(at, snapkv ? snapshot_group(cache) : 0);
+    put_checksum(at, save->data);
 }
 
 /* Takes the rows out of one page. */
@@ -206,7 +222,7 @@ static ratp_status write_whole(struct saving *save, struct error *err)
     write_head(save);
     ratp_status status = save->seq->length ? write_tokens(save, err) : RATP_OK;
     if (!status)
-        put_u32(save->data + save->end, snapshot_checksum(save->data, save->end));
+        put_checksum(save->data + save->end, save->data);
     return status;
 }
 

@@ -2,16 +2,16 @@
 #include "snapshot.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-enum { HEAD = 8, MAX_GROUP = 16384 };
+enum { MAX_GROUP = 16384 };
 
-static uint32_t group_of(const ratp_cache *cache)
+uint32_t snapshot_group(const ratp_cache *cache)
 {
     return cache->shape.query_heads / cache->shape.kv_heads;
 }
 
-/* Whether a snapshot of the layout has any of it. */
-static bool has_any(const struct layout *layout, uint32_t length)
+bool snapshot_has_snapkv(const struct layout *layout, uint32_t length)
 {
     for (uint32_t s = 0; s < layout->store_count && length; s++)
         if (store_compresses(&layout->stores[s]))
@@ -24,26 +24,30 @@ static uint64_t positions_bytes(const struct snapshot_store *s)
     return s->from ? (uint64_t)s->store->slabs * s->store->keep.capacity * sizeof(uint32_t) : 0;
 }
 
-/* Bytes of a store with so many queries of so many heads. */
-static uint64_t store_bytes(const ratp_cache *cache, const struct snapshot_store *s,
-                            uint32_t queries, uint32_t group)
+/* Bytes of one head's queries. */
+static uint64_t queries_bytes(const ratp_cache *cache, const struct snapshot_store *s,
+                              uint32_t group)
 {
-    return sizeof(uint32_t) + positions_bytes(s) +
-           (uint64_t)s->store->slabs * queries * group * cache->shape.head_size * sizeof(float);
+    return (uint64_t)s->queries * group * cache->shape.head_size * sizeof(float);
+}
+
+static uint64_t store_bytes(const ratp_cache *cache, const struct snapshot_store *s,
+                            uint32_t group)
+{
+    return positions_bytes(s) + s->store->slabs * queries_bytes(cache, s, group);
+}
+
+uint64_t snapshot_snapkv_bytes(const ratp_cache *cache, const struct layout *layout,
+                               const struct snapshot_store *stores, uint32_t group)
+{
+    uint64_t bytes = 0;
+    for (uint32_t s = 0; s < layout->store_count; s++)
+        if (store_compresses(&layout->stores[s]))
+            bytes += store_bytes(cache, &stores[s], group);
+    return bytes;
 }
 
 /* ---- Save ---- */
-
-uint64_t snapshot_snapkv_bytes(const ratp_seq *seq, const struct snapshot_store *stores)
-{
-    const struct layout *layout = seq->layout;
-    uint64_t bytes = has_any(layout, seq->length) ? HEAD : 0;
-    for (uint32_t s = 0; bytes && s < layout->store_count; s++)
-        if (store_compresses(&layout->stores[s]))
-            bytes += store_bytes(seq->cache, &stores[s], seq->stores[s].queries,
-                                 group_of(seq->cache));
-    return bytes;
-}
 
 /* From the oldest query on. */
 static ratp_status save_queries(const ratp_seq *seq, uint32_t s, unsigned char *at,
@@ -91,162 +95,157 @@ ratp_status snapshot_save_snapkv(const ratp_seq *seq, const struct snapshot_stor
                                  unsigned char *at, struct error *err)
 {
     ratp_status status = RATP_OK;
-    at = put_u32(at, seq->when);
-    at = put_u32(at, group_of(seq->cache));
+    uint32_t group = snapshot_group(seq->cache);
     for (uint32_t s = 0; s < seq->layout->store_count && !status; s++) {
         if (!store_compresses(&seq->layout->stores[s]))
             continue;
-        uint32_t queries = seq->stores[s].queries;
-        unsigned char *rows = put_u32(at, queries);
         if (stores[s].from)
-            status = save_positions(seq, s, rows, err);
+            status = save_positions(seq, s, at, err);
         if (!status)
-            status = save_queries(seq, s, rows + positions_bytes(&stores[s]), err);
-        at += store_bytes(seq->cache, &stores[s], queries, group_of(seq->cache));
+            status = save_queries(seq, s, at + positions_bytes(&stores[s]), err);
+        at += store_bytes(seq->cache, &stores[s], group);
     }
     return status;
 }
 
 /* ---- Check ---- */
 
-/* The positions of one slab, from byte `at` on. */
-static ratp_status check_positions(const struct snapshot_store *s, const unsigned char *data,
+ratp_status snapshot_check_snapkv(const struct snapshot *s, struct error *err)
+{
+    bool any = snapshot_has_snapkv(s->layout, s->length);
+    uint64_t at = s->head_end - SNAPSHOT_CHECKSUM - SNAPSHOT_SNAPKV;
+    if (!any && (s->when || s->group))
+        return fail(err, RATP_PARSE_ERROR,
+                    "byte %llu: when is %u and group %u, without tokens of snapkv they must be 0",
+                    (unsigned long long)at, (unsigned)s->when, s->group);
+    if (any && (s->when > COMPRESS_WHEN_ASKED || s->group == 0 || s->group > MAX_GROUP))
+        return fail(err, RATP_PARSE_ERROR,
+                    "byte %llu: when is %u and group %u, they must be 0 to %d and 1 to %d",
+                    (unsigned long long)at, (unsigned)s->when, s->group, COMPRESS_WHEN_ASKED,
+                    MAX_GROUP);
+    for (uint32_t i = 0; i < s->store_count; i++) {
+        const struct snapshot_store *own = &s->stores[i];
+        uint32_t most = store_compresses(own->store) ? 2 * own->store->keep.observe : 0;
+        most = most < s->length ? most : s->length;
+        if (own->queries > most)
+            return fail(err, RATP_PARSE_ERROR,
+                        "byte %llu: store %u has %u queries of %u tokens, it may have %u",
+                        (unsigned long long)(at - (uint64_t)SNAPSHOT_STORE * (s->store_count - i) +
+                                             SNAPSHOT_STORE - 4),
+                        i, own->queries, s->length, most);
+    }
+    return RATP_OK;
+}
+
+/* The positions of one slab, which stand from byte `at` on. */
+static ratp_status check_positions(const struct snapshot_store *s, const uint32_t *positions,
                                    uint64_t at, struct error *err)
 {
     uint32_t capacity = s->store->keep.capacity, observe = s->store->keep.observe, least = 0;
-    for (uint32_t i = 0; i < capacity; i++, at += sizeof(uint32_t)) {
-        uint32_t position = get_u32(data + at), slot = s->from + i;
+    for (uint32_t i = 0; i < capacity; i++) {
+        uint32_t position = positions[i], slot = s->from + i;
         bool observes = i >= capacity - observe; /* those are the last of all */
         if (position > slot || position < (observes ? slot : least))
             return fail(err, RATP_PARSE_ERROR,
                         "byte %llu: kept token %u is %u, it must be %u to %u",
-                        (unsigned long long)at, i, position, observes ? slot : least, slot);
+                        (unsigned long long)(at + i * sizeof position), i, position,
+                        observes ? slot : least, slot);
         least = position + 1;
     }
     return RATP_OK;
 }
 
-static ratp_status check_store(const ratp_cache *cache, const struct snapshot_store *s,
-                               uint32_t index, uint32_t group, const unsigned char *data,
-                               uint64_t end, uint64_t *at, struct error *err)
+static ratp_status read_store(const struct snapshot *s, struct snapshot_store *own, uint64_t at,
+                              struct error *err)
 {
-    ratp_status status = snapshot_need(*at, end, sizeof(uint32_t), "queries", err);
-    if (status)
-        return status;
-    uint32_t queries = get_u32(data + *at), most = 2 * s->store->keep.observe;
-    most = most < s->length ? most : s->length;
-    if (queries > most)
-        return fail(err, RATP_PARSE_ERROR,
-                    "byte %llu: store %u has %u queries of %u tokens, it may have %u",
-                    (unsigned long long)*at, index, queries, s->length, most);
-    uint64_t bytes = store_bytes(cache, s, queries, group);
-    status = snapshot_need(*at, end, bytes, "queries", err);
-    for (uint32_t slab = 0; slab < s->store->slabs && s->from && !status; slab++)
-        status = check_positions(s, data, *at + sizeof(uint32_t) * (1 + (uint64_t)slab *
-                                                                        s->store->keep.capacity),
-                                 err);
-    *at += bytes;
+    uint32_t capacity = own->store->keep.capacity;
+    uint64_t bytes = positions_bytes(own);
+    own->positions = malloc((size_t)bytes);
+    if (!own->positions)
+        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for %llu bytes of positions",
+                    (unsigned long long)bytes);
+    unsigned char *data = (unsigned char *)own->positions;
+    ratp_status status = snapshot_read(&s->from, at, bytes, data, err);
+    for (uint64_t i = 0; i < bytes / sizeof(uint32_t) && !status; i++)
+        own->positions[i] = get_u32(data + i * sizeof(uint32_t));
+    for (uint64_t slab = 0; slab < own->store->slabs && !status; slab++)
+        status = check_positions(own, own->positions + slab * capacity,
+                                 at + slab * capacity * sizeof(uint32_t), err);
     return status;
 }
 
-ratp_status snapshot_check_snapkv(const ratp_cache *cache, const struct layout *layout,
-                                  const struct snapshot_store *stores, const unsigned char *data,
-                                  uint64_t end, uint64_t *at, struct error *err)
+ratp_status snapshot_read_positions(struct snapshot *s, struct error *err)
 {
-    if (!has_any(layout, stores[0].length))
-        return RATP_OK;
-    unsigned long long begin = *at;
-    if (*at > end)
-        return fail(err, RATP_PARSE_ERROR,
-                    "byte %llu: the rows of %u tokens are to end at byte %llu",
-                    (unsigned long long)end, stores[0].length, begin);
-    ratp_status status = snapshot_need(*at, end, HEAD, "snapkv", err);
-    if (status)
-        return status;
-    uint32_t when = get_u32(data + *at), group = get_u32(data + *at + 4);
-    if (when > COMPRESS_WHEN_ASKED || group == 0 || group > MAX_GROUP)
-        return fail(err, RATP_PARSE_ERROR,
-                    "byte %llu: when is %u and group %u, they must be 0 to %d and 1 to %d", begin,
-                    when, group, COMPRESS_WHEN_ASKED, MAX_GROUP);
-    *at += HEAD;
-    for (uint32_t s = 0; s < layout->store_count && !status; s++)
-        if (store_compresses(&layout->stores[s]))
-            status = check_store(cache, &stores[s], s, group, data, end, at, err);
+    ratp_status status = RATP_OK;
+    uint64_t at = s->snapkv;
+    for (uint32_t i = 0; i < s->store_count && !status; i++) {
+        struct snapshot_store *own = &s->stores[i];
+        if (!store_compresses(own->store))
+            continue;
+        if (own->from)
+            status = read_store(s, own, at, err);
+        at += store_bytes(s->cache, own, s->group);
+    }
     return status;
 }
 
 /* ---- Load ---- */
 
-static ratp_status load_queries(ratp_seq *seq, uint32_t s, uint32_t queries,
-                                const unsigned char *at, struct error *err)
+/* The queries of a store, which stand from byte `at` on. */
+static ratp_status load_queries(ratp_seq *seq, uint32_t index, const struct snapshot *s,
+                                uint64_t at, struct error *err)
 {
     const ratp_cache *cache = seq->cache;
-    const struct store *store = &seq->layout->stores[s];
+    const struct store *store = &seq->layout->stores[index];
     uint64_t slab_bytes = observe_slab_bytes(cache, store);
-    uint32_t ring = 2 * store->keep.observe;
-    uint64_t bytes = slab_bytes / ring * queries;
-    float *rows = malloc((size_t)bytes);
+    uint32_t queries = s->stores[index].queries, ring = 2 * store->keep.observe;
+    uint64_t bytes = queries_bytes(cache, &s->stores[index], s->group);
+    unsigned char *rows = malloc((size_t)bytes);
     if (!rows)
         return fail(err, RATP_OUT_OF_MEMORY, "no host memory for %u queries", queries);
     ratp_status status = RATP_OK;
-    for (uint32_t slab = 0; slab < store->slabs && !status; slab++) {
-        for (uint64_t i = 0; i < bytes / sizeof(float); i++, at += sizeof(float)) {
-            union {
-                uint32_t bits;
-                float value;
-            } x = {get_u32(at)};
-            rows[i] = x.value;
+    for (uint32_t slab = 0; slab < store->slabs && !status; slab++, at += bytes) {
+        status = snapshot_read(&s->from, at, bytes, rows, err);
+        for (uint64_t i = 0; i < bytes && !status; i += sizeof(float)) {
+            uint32_t bits = get_u32(rows + i);
+            memcpy(rows + i, &bits, sizeof bits);
         }
-        status = cache->backend->ops->mem_write(cache->backend, &seq->queries,
-                                                store->queries_at + slab * slab_bytes, rows, bytes,
-                                                err);
+        if (!status)
+            status = cache->backend->ops->mem_write(cache->backend, &seq->queries,
+                                                    store->queries_at + slab * slab_bytes, rows,
+                                                    bytes, err);
     }
     free(rows);
-    seq->stores[s].queries = queries;
-    seq->stores[s].query_at = queries % ring;
+    seq->stores[index].queries = queries;
+    seq->stores[index].query_at = queries % ring;
     return status;
 }
 
-static ratp_status load_positions(ratp_seq *seq, uint32_t s, const unsigned char *at,
+static ratp_status load_positions(ratp_seq *seq, uint32_t index, const struct snapshot_store *own,
                                   struct error *err)
 {
-    ratp_cache *cache = seq->cache;
-    const struct store *store = &seq->layout->stores[s];
-    struct mem *positions = &seq->stores[s].positions;
-    uint64_t count = (uint64_t)store->slabs * store->keep.capacity;
-    uint32_t *values = malloc((size_t)count * sizeof *values);
-    if (!values)
-        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for %llu positions",
-                    (unsigned long long)count);
-    for (uint64_t i = 0; i < count; i++)
-        values[i] = get_u32(at + i * sizeof *values);
-    ratp_status status =
-        seq_mem_take(cache, count * sizeof *values, "list of positions", positions, err);
-    if (!status)
-        status = cache->backend->ops->mem_write(cache->backend, positions, 0, values,
-                                                count * sizeof *values, err);
-    free(values);
-    return status;
+    struct backend *b = seq->cache->backend;
+    struct mem *positions = &seq->stores[index].positions;
+    uint64_t bytes = positions_bytes(own);
+    ratp_status status = seq_mem_take(seq->cache, bytes, "list of positions", positions, err);
+    return status ? status : b->ops->mem_write(b, positions, 0, own->positions, bytes, err);
 }
 
-ratp_status snapshot_load_snapkv(ratp_seq *seq, const struct snapshot_store *stores,
-                                 const unsigned char *at, struct error *err)
+ratp_status snapshot_load_snapkv(ratp_seq *seq, const struct snapshot *s, struct error *err)
 {
-    uint32_t group = get_u32(at + 4);
     ratp_status status = RATP_OK;
-    seq->when = (enum compress_when)get_u32(at);
-    at += HEAD;
-    for (uint32_t s = 0; s < seq->layout->store_count && !status; s++) {
-        if (!store_compresses(&seq->layout->stores[s]))
+    uint64_t at = s->snapkv;
+    seq->when = s->when;
+    for (uint32_t i = 0; i < s->store_count && !status; i++) {
+        const struct snapshot_store *own = &s->stores[i];
+        if (!store_compresses(own->store))
             continue;
-        uint32_t queries = get_u32(at);
-        const unsigned char *rows = at + sizeof(uint32_t);
-        if (stores[s].from)
-            status = load_positions(seq, s, rows, err);
+        if (own->from)
+            status = load_positions(seq, i, own, err);
         /* Those of another number of heads say nothing here. */
-        if (!status && queries && group == group_of(seq->cache))
-            status = load_queries(seq, s, queries, rows + positions_bytes(&stores[s]), err);
-        at += store_bytes(seq->cache, &stores[s], queries, group);
+        if (!status && own->queries && s->group == snapshot_group(seq->cache))
+            status = load_queries(seq, i, s, at + positions_bytes(own), err);
+        at += store_bytes(s->cache, own, s->group);
     }
     return status;
 }

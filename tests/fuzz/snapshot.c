@@ -1,4 +1,4 @@
-/* Snapshots that were changed, as they are and with a size and a checksum that are
+/* Snapshots that were changed, as they are and with a size and checksums that are
  * right for them. What is accepted goes on as a sequence, and was saved as the same
  * bytes; what is refused changes nothing. */
 #include "fuzz.h"
@@ -8,7 +8,8 @@
 #include <zlib.h>
 
 enum { LAYERS = 2, HEADS = 2, SIZE = 8, MAX_TOKENS = 64, CACHES = 4, LENGTHS = 4 };
-enum { LEAST = 36 }; /* bytes that make a head and a checksum */
+/* Bytes of the parts of a head, with the checksum that is each one's last. */
+enum { START = 24, HEAD = 148, RUN = 108, STORE = 16, LEAST = HEAD + 8 + 4 + 4 };
 
 static const struct ratp_api *ratp;
 static ratp_instance *instance;
@@ -159,6 +160,24 @@ static void put(uint8_t *at, uint64_t value, int bytes)
         at[i] = (uint8_t)(value >> 8 * i);
 }
 
+static uint32_t get(const uint8_t *at)
+{
+    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+/* Checksums that are right for what stands before them. */
+static void put_sums(uint8_t *data, size_t size)
+{
+    uint32_t runs = get(data + START + 4), stores = get(data + START + 8);
+    uint32_t rope_size = get(data + START + 12 + 13 * 4);
+    uint64_t tables = HEAD + (uint64_t)4 * (rope_size / 2) + (uint64_t)RUN * runs +
+                      (uint64_t)STORE * stores + 8;
+    const uint64_t sums[] = {START - 4, HEAD - 4, tables, size - 4};
+    for (size_t i = 0; i < sizeof sums / sizeof *sums; i++)
+        if (sums[i] <= size - 4)
+            put(data + sums[i], crc32_z(0, data, (size_t)sums[i]), 4);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const uint8_t magic[8] = {0x89, 'R', 'A', 'T', 'S', 'E', 'Q', '\n'};
@@ -172,7 +191,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(right, data, size);
     memcpy(right, magic, sizeof magic);
     put(right + sizeof magic, size, 8);
-    put(right + size - 4, crc32_z(0, right, size - 4), 4);
+    put_sums(right, size);
     if (memcmp(right, data, size) != 0)
         load(right, size, &changed);
     free(right);

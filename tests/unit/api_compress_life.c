@@ -160,17 +160,21 @@ static void test_snapshot_refused(void)
     static unsigned char data[1 << 20], changed[1 << 20];
     enum { STATE = LAYERS * KV_HEADS * 2 * HEAD_SIZE * 4, POSITIONS = LAYERS * KV_HEADS * CAPACITY * 4,
            QUERIES = LAYERS * KV_HEADS * 16 * GROUP * HEAD_SIZE * 4 };
+    /* What stands in front of the rows, of one store. */
+    enum { START = 24, HEAD = 148, QUERY_COUNT = HEAD + HEAD_SIZE / 2 * 4 + 108 + 12, WHEN = QUERY_COUNT + 4,
+           GROUP_AT = WHEN + 4, TABLES = GROUP_AT + 4 };
     static const struct {
-        uint64_t at; /* bytes from the first of snapkv's */
+        bool position; /* its number is `at`, not a byte */
+        uint64_t at;
         uint32_t value;
         const char *part;
     } wrong[] = {
-        {0, 3, "when is 3 and group 2, they must be 0 to 2 and 1 to 16384"},
-        {4, 0, "when is 2 and group 0"},
-        {4, 3, "bytes of queries are to follow"},
-        {8, 17, "store 0 has 17 queries of 103 tokens, it may have 16"},
-        {12 + 4 * 3, 64, "kept token 3 is 64, it must be "},
-        {12 + 4 * 39, 98, "kept token 39 is 98, it must be 99 to 99"},
+        {false, QUERY_COUNT, 17, "byte 300: store 0 has 17 queries of 103 tokens, it may have 16"},
+        {false, WHEN, 3, "when is 3 and group 2, they must be 0 to 2 and 1 to 16384"},
+        {false, GROUP_AT, 0, "when is 2 and group 0"},
+        {false, GROUP_AT, 3, "bytes of rows and state are to follow, and there are"},
+        {true, 3, 64, "kept token 3 is 64, it must be "},
+        {true, 39, 98, "kept token 39 is 98, it must be 99 to 99"},
     };
     struct compress_model model = {.policy = snap_json};
     ratp_cache *cache = compress_cache(&model), *other;
@@ -179,11 +183,14 @@ static void test_snapshot_refused(void)
     uint32_t positions[TOKENS], same[TOKENS];
     uint64_t size = 0;
     CHECK_EQUAL(ratp->seq_save(seq, data, sizeof data, &size), RATP_OK);
-    uint64_t begin = size - 4 - STATE - QUERIES - POSITIONS - 12;
+    const uint64_t positions_at = size - 4 - STATE - QUERIES - POSITIONS;
+    const uint64_t sums[] = {START - 4, HEAD - 4, TABLES, size - 4};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         memcpy(changed, data, size);
-        put_u32(changed + begin + wrong[i].at, wrong[i].value);
-        put_u32(changed + size - 4, (uint32_t)crc32_z(0, changed, size - 4));
+        put_u32(changed + (wrong[i].position ? positions_at + 4 * wrong[i].at : wrong[i].at),
+                wrong[i].value);
+        for (size_t sum = 0; sum < sizeof sums / sizeof *sums; sum++)
+            put_u32(changed + sums[sum], (uint32_t)crc32_z(0, changed, sums[sum]));
         REFUSE(cache, ratp->seq_load(cache, changed, size, &loaded), RATP_PARSE_ERROR,
                wrong[i].part);
     }

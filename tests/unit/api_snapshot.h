@@ -119,7 +119,7 @@ static inline int snapshot_files(const char *folder)
     int count = 0;
     DIR *entries = opendir(folder);
     for (struct dirent *entry; entries && (entry = readdir(entries));)
-        count += entry->d_name[0] != '.';
+        count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
     if (CHECK(entries != NULL))
         closedir(entries);
     return count;

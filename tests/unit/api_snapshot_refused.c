@@ -1,15 +1,6 @@
 /* Snapshots that are refused: damaged ones, ones of another model, and calls with
- * wrong arguments. Nothing changes by them. */
-#include "api_snapshot.h"
-
-#include <signal.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <zlib.h>
-
-static const struct snapshot_model needed = {
-    "{\"default\": \"d4w3s2\", \"rules\": [{\"heads\": 1, \"variant\": \"streamw2\"}]}",
-    .retention = RATP_RETAIN_NEEDED, .page_slots = 8, .max_tokens = 1000};
+ * wrong arguments. Nothing changes by them. api_snapshot_files.c has the files. */
+#include "api_snapshot_forged.h"
 
 static void test_arguments(void)
 {
@@ -102,7 +93,7 @@ static void test_damage(void)
     for (uint64_t i = 0; i < saved.size; i++) {
         unsigned char *part = malloc(i ? i : 1);
         memcpy(part, saved.data, i);
-        refuse(cache, part, i, RATP_PARSE_ERROR, i < 36 ? "cut short" : "byte 8: ");
+        refuse(cache, part, i, RATP_PARSE_ERROR, i < SHORTEST ? "cut short" : "byte 8: ");
         free(part);
         for (int bit = 0; bit < 8; bit++) {
             saved.data[i] ^= (unsigned char)(1 << bit);
@@ -118,49 +109,46 @@ static void test_damage(void)
     snapshot_close(&cache);
 }
 
-/* Writes a number over the one at `at`, and a checksum that is right for it. */
+/* Writes a number over the one at `at`, and checksums that are right for it. */
 static void forge(struct bytes s, uint64_t at, uint32_t value)
 {
-    for (int i = 0; i < 4; i++)
-        s.data[at + (uint64_t)i] = (unsigned char)(value >> 8 * i);
-    uint32_t sum = (uint32_t)crc32_z(0, s.data, s.size - 4);
-    for (int i = 0; i < 4; i++)
-        s.data[s.size - 4 + (uint64_t)i] = (unsigned char)(sum >> 8 * i);
+    put_number(s.data + at, value, 4);
+    forge_sums(s, ROWS);
 }
 
-/* Numbers that are wrong under a checksum that is right. */
+/* Numbers that are wrong under checksums that are right. */
 static void test_forged(void)
 {
-    enum { RUNS = 32 + 15 * 4 + 6 * 8, PROMPT = RUNS + 4, DECODE = PROMPT + 52 };
-    enum { RUN = 4 + 2 * 52, STORES = RUNS + 4 * RUN };
     static const struct {
         uint64_t at;
         uint32_t value;
         ratp_status status;
         const char *part;
     } forged[] = {
-        {16, 2, RATP_UNSUPPORTED,
+        {VERSION, 2, RATP_UNSUPPORTED,
          "byte 16: the snapshot has version 2, this library reads version 1"},
-        {20, 10, RATP_PARSE_ERROR,
+        {LENGTH, 10, RATP_PARSE_ERROR,
          "store 0 has 4 and 2 tokens, of 10 from token 6 on it must have"},
-        {20, 5, RATP_PARSE_ERROR, "the ring of store 0 begins at token"},
-        {20, 1001, RATP_INVALID_ARGUMENT,
+        {LENGTH, 5, RATP_PARSE_ERROR, "the ring of store 0 begins at token"},
+        {LENGTH, 1001, RATP_INVALID_ARGUMENT,
          "length is 1001 in the snapshot, a sequence of the cache has at most 1000 tokens"},
-        {20, UINT32_MAX, RATP_INVALID_ARGUMENT, "length is 4294967295 in the snapshot"},
-        {24, 3, RATP_PARSE_ERROR, "3 runs have 3 heads, the geometry has 4"},
-        {24, 5, RATP_PARSE_ERROR, "run 4 has 6 heads, it must be 1 to 0"},
-        {24, UINT32_MAX, RATP_PARSE_ERROR, "bytes of variants are to follow"},
-        {28, 3, RATP_PARSE_ERROR, "byte 28: the snapshot has 3 stores, its variants make 2"},
-        {28, 0, RATP_PARSE_ERROR, "byte 28: the snapshot has 0 stores, its variants make 2"},
-        {32, 3, RATP_INVALID_ARGUMENT, "geometry.layers is 3 in the snapshot, 2 in the cache"},
-        {RUNS, 0, RATP_PARSE_ERROR, "byte 140: run 0 has 0 heads, it must be 1 to 4"},
-        {RUNS, 5, RATP_PARSE_ERROR, "byte 140: run 0 has 5 heads, it must be 1 to 4"},
-        {PROMPT, 6, RATP_PARSE_ERROR, "byte 144: run 0: prompt.kind is 6"},
-        {PROMPT + 4, 0, RATP_PARSE_ERROR, "byte 144: run 0: prompt.dilation is 0"},
-        {DECODE, 3, RATP_PARSE_ERROR, "byte 196: run 0: variant.dilation is 4, for kind quest"},
-        {DECODE, UINT32_MAX, RATP_PARSE_ERROR, "byte 196: run 0: variant.kind is -1"},
+        {LENGTH, UINT32_MAX, RATP_INVALID_ARGUMENT, "length is 4294967295 in the snapshot"},
+        {RUN_COUNT, 0, RATP_PARSE_ERROR,
+         "byte 28: the snapshot has 0 runs, a cache of 4 heads has 1 to 4"},
+        {RUN_COUNT, 5, RATP_PARSE_ERROR, "byte 28: the snapshot has 5 runs, a cache of 4"},
+        {RUN_COUNT, UINT32_MAX, RATP_PARSE_ERROR, "byte 28: the snapshot has 4294967295 runs"},
+        {STORE_COUNT, 5, RATP_PARSE_ERROR,
+         "byte 32: the snapshot has 5 stores, a cache of 4 heads has 1 to 4"},
+        {STORE_COUNT, 0, RATP_PARSE_ERROR, "byte 32: the snapshot has 0 stores"},
+        {NUMBERS, 3, RATP_INVALID_ARGUMENT, "geometry.layers is 3 in the snapshot, 2 in the cache"},
+        {RUNS, 0, RATP_PARSE_ERROR, "byte 148: run 0 has 0 heads, it must be 1 to 4"},
+        {RUNS, 5, RATP_PARSE_ERROR, "byte 148: run 0 has 5 heads, it must be 1 to 4"},
+        {PROMPT, 6, RATP_PARSE_ERROR, "byte 152: run 0: prompt.kind is 6"},
+        {PROMPT + 4, 0, RATP_PARSE_ERROR, "byte 152: run 0: prompt.dilation is 0"},
+        {DECODE, 3, RATP_PARSE_ERROR, "byte 204: run 0: variant.dilation is 4, for kind quest"},
+        {DECODE, UINT32_MAX, RATP_PARSE_ERROR, "byte 204: run 0: variant.kind is -1"},
         {DECODE + 4, 1, RATP_PARSE_ERROR,
-         "byte 196: run 0: variant.kind is 1, dense is written as 0"},
+         "byte 204: run 0: variant.kind is 1, dense is written as 0"},
         {DECODE + 4, 1 << 25, RATP_PARSE_ERROR, "run 0: variant.dilation is 33554432"},
         {DECODE + 8, 9, RATP_PARSE_ERROR, "its variants make 3"},
         {DECODE + 48, 1, RATP_PARSE_ERROR, "run 0: variant.pool is 1, for kind dilated it must"},
@@ -168,7 +156,10 @@ static void test_forged(void)
         {STORES, 8, RATP_PARSE_ERROR, "store 0 has 4 and 2 tokens, of 9 from token 8"},
         {STORES, 0, RATP_PARSE_ERROR, "store 0 has 4 and 2 tokens, of 9 from token 0"},
         {STORES + 4, 3, RATP_PARSE_ERROR, "store 0 has 3 and"},
-        {STORES + 20, 90, RATP_PARSE_ERROR, "store 1 has 0 and 90 tokens"},
+        {STORES + STORE + 8, 90, RATP_PARSE_ERROR, "store 1 has 0 and 90 tokens"},
+        {STORES + 12, 1, RATP_PARSE_ERROR, "store 0 has 1 queries of 9 tokens, it may have 0"},
+        {WHEN, 1, RATP_PARSE_ERROR, "when is 1 and group 0, without tokens of snapkv they must"},
+        {WHEN + 4, 2, RATP_PARSE_ERROR, "when is 0 and group 2"},
     };
     ratp_cache *cache = snapshot_cache(device, &needed);
     ratp_seq *seq = host_seq(cache);
@@ -192,15 +183,29 @@ static void test_forged(void)
     forge(copy, STORES + 8, 1);
     refuse(cache, copy.data, copy.size, RATP_PARSE_ERROR,
            "the ring of store 0 begins at token 8 of 9, after the window of 3");
+    /* Fewer runs than heads, and another number of stores than the variants make. */
+    static const struct {
+        uint64_t count;
+        uint32_t value;
+        const char *part;
+    } fewer[] = {{RUN_COUNT, 3, "3 runs have 3 heads, the geometry has 4"},
+                 {STORE_COUNT, 3, "byte 32: the snapshot has 3 stores, its variants make 2"}};
+    for (int i = 0; i < 2; i++) {
+        memcpy(copy.data, saved.data, saved.size);
+        put_number(copy.data + fewer[i].count, fewer[i].value, 4);
+        forge_sums(copy, i ? ROWS + STORE : ROWS - RUN);
+        refuse(cache, copy.data, copy.size, RATP_PARSE_ERROR, fewer[i].part);
+    }
     /* Bytes that nothing asks for. */
     memcpy(copy.data, saved.data, saved.size);
     copy.size += 4;
-    forge(copy, 8, (uint32_t)copy.size);
+    forge(copy, SIZE, (uint32_t)copy.size);
     refuse(cache, copy.data, copy.size, RATP_PARSE_ERROR, "bytes of rows and state are to follow");
     /* A head, and nothing else. */
-    copy.size = 36;
-    forge(copy, 8, (uint32_t)copy.size);
-    refuse(cache, copy.data, copy.size, RATP_PARSE_ERROR, "byte 32: 108 bytes of geometry are to");
+    copy.size = SHORTEST;
+    forge(copy, SIZE, (uint32_t)copy.size);
+    refuse(cache, copy.data, copy.size, RATP_PARSE_ERROR,
+           "byte 148: 476 bytes of variants and stores are to");
     free(copy.data);
     free(saved.data);
     CHECK_EQUAL(ratp->seq_destroy(&seq), RATP_OK);
@@ -316,70 +321,6 @@ static void test_full(void)
     snapshot_close(&cache);
 }
 
-static void write_text(const char *path, const char *text)
-{
-    FILE *file = fopen(path, "wb");
-    if (CHECK(file != NULL)) {
-        fputs(text, file);
-        fclose(file);
-    }
-}
-
-static void test_files(void)
-{
-    char folder[64], path[96], inside[128];
-    snapshot_folder(folder);
-    snprintf(path, sizeof path, "%s/seq", folder);
-    snprintf(inside, sizeof inside, "%s/none/seq", folder);
-    ratp_cache *cache = snapshot_cache(device, &needed);
-    ratp_seq *seq = host_seq(cache), *out = seq;
-    snapshot_feed(cache, seq, 9);
-    REFUSE(cache, ratp->seq_load_file(cache, path, &out), RATP_NOT_FOUND, "No such file");
-    CHECK_CONTAINS(host_message(cache), path);
-    CHECK(!out);
-    REFUSE(seq, ratp->seq_save_file(seq, inside), RATP_NOT_FOUND, "No such file or directory");
-    CHECK_CONTAINS(host_message(seq), inside);
-    REFUSE(cache, ratp->seq_load_file(cache, folder, &out), RATP_INVALID_ARGUMENT,
-           "this is a folder, a pipe or a device, a file is wanted");
-    REFUSE(seq, ratp->seq_save_file(seq, folder), RATP_INVALID_ARGUMENT,
-           "it cannot be replaced: Is a directory");
-    REFUSE(cache, ratp->seq_load_file(cache, "/dev/null", &out), RATP_INVALID_ARGUMENT,
-           "a folder, a pipe or a device");
-    CHECK_EQUAL(mkfifo(path, 0600), 0);
-    REFUSE(cache, ratp->seq_load_file(cache, path, &out), RATP_INVALID_ARGUMENT,
-           "a folder, a pipe or a device");
-    remove(path);
-    write_text(path, "");
-    REFUSE(cache, ratp->seq_load_file(cache, path, &out), RATP_PARSE_ERROR, "ends at byte 0");
-    write_text(path, "This is a text, and long enough to be a snapshot.");
-    REFUSE(cache, ratp->seq_load_file(cache, path, &out), RATP_PARSE_ERROR, "no snapshot");
-    CHECK_CONTAINS(host_message(cache), path);
-
-    /* A disk that is full: the older file stays, and nothing lies beside it. */
-    CHECK_EQUAL(ratp->seq_save_file(seq, path), RATP_OK);
-    snapshot_feed(cache, seq, 1);
-    struct rlimit limit, small;
-    CHECK_EQUAL(getrlimit(RLIMIT_FSIZE, &limit), 0);
-    small = (struct rlimit){.rlim_cur = 100, .rlim_max = limit.rlim_max};
-    signal(SIGXFSZ, SIG_IGN);
-    CHECK_EQUAL(setrlimit(RLIMIT_FSIZE, &small), 0);
-    ratp_status status = ratp->seq_save_file(seq, path);
-    CHECK_EQUAL(setrlimit(RLIMIT_FSIZE, &limit), 0);
-    REFUSE(seq, status, RATP_INVALID_ARGUMENT, "it cannot be written: File too large");
-    CHECK_EQUAL(snapshot_files(folder), 1);
-    CHECK_EQUAL(ratp->seq_load_file(cache, path, &out), RATP_OK);
-    CHECK_EQUAL(snapshot_length(out), 9);
-    CHECK_EQUAL(ratp->seq_destroy(&out), RATP_OK);
-    struct bytes file = snapshot_read(path);
-    CHECK_EQUAL(truncate(path, (off_t)file.size - 1), 0);
-    REFUSE(cache, ratp->seq_load_file(cache, path, &out), RATP_PARSE_ERROR, "says that it has");
-    free(file.data);
-    CHECK_EQUAL(ratp->seq_destroy(&seq), RATP_OK);
-    snapshot_close(&cache);
-    remove(path);
-    remove(folder);
-}
-
 int main(int argc, char **argv)
 {
     host_open(argc, argv);
@@ -388,7 +329,6 @@ int main(int argc, char **argv)
     RUN(test_forged);
     RUN(test_misfits);
     RUN(test_full);
-    RUN(test_files);
     host_close();
     return check_result();
 }

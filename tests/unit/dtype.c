@@ -1,7 +1,9 @@
-/* Every float16 and bfloat16 value, and the rounding between them. */
+/* Every float16 and bfloat16 value, and the rounding between them; blocks of 8-bit numbers. */
 #include "../check.h"
 
 #include "../../plugin/dtype.h"
+#include "../blocks.h"
+#include "../random.h"
 
 #include <math.h>
 
@@ -108,15 +110,53 @@ static void test_blocks(void)
     dtype_store_row(row, RATP_Q8_0, COUNT, values);
     dtype_load_row(row, RATP_Q8_0, COUNT, back);
     for (int i = 0; i < COUNT; i++) {
-        /* Half a step of the block, and the rounding of its scale. */
+        /* Half a step of the block, and the rounding of its scale, of which each of the
+         * number's steps has its part. */
         float step = i < 32 ? 32.0f / 127 : i < 64 ? 32e-4f / 127 : 0;
-        CHECK(fabsf(back[i] - values[i]) <= 0.52f * step + 0.0005f * fabsf(values[i]));
+        float rounding = fmaxf(step * 0x1p-11f, 0x1p-25f);
+        float steps = step > 0 ? fabsf(values[i]) / step + 0.5f : 0;
+        CHECK(fabsf(back[i] - values[i]) <= 0.5001f * step + rounding * steps);
     }
     /* A number that is none spoils its block and no other. */
-    values[0] = INFINITY;
+    static const float none[] = {INFINITY, -INFINITY, NAN};
+    for (int n = 0; n < 3; n++) {
+        values[n] = none[n];
+        dtype_store_row(row, RATP_Q8_0, COUNT, values);
+        dtype_load_row(row, RATP_Q8_0, COUNT, back);
+        for (int i = 0; i < 32; i++)
+            CHECK(isnan(back[i]) && isfinite(back[32 + i]) && back[64 + i] == 0);
+        values[n] = 1;
+    }
+    /* A scale beyond float16 is infinite, one below it 0. */
+    for (int i = 0; i < COUNT; i++)
+        values[i] = i < 32 ? 9e6f : i < 64 ? -1e-7f : 1e-42f;
     dtype_store_row(row, RATP_Q8_0, COUNT, values);
     dtype_load_row(row, RATP_Q8_0, COUNT, back);
-    CHECK(!isfinite(back[0]) && isfinite(back[32]) && back[64] == 0);
+    CHECK(isinf(back[0]) && back[32] == 0 && back[64] == 0);
+}
+
+/* The same values as GGUF's blocks have, and the same numbers. */
+static void test_as_gguf(void)
+{
+    enum { COUNT = 64, ROWS = 20000 };
+    struct random r = {7};
+    for (int n = 0; n < ROWS; n++) {
+        float values[COUNT], back[COUNT], wanted[COUNT];
+        uint64_t row[(COUNT + 8) / sizeof(uint64_t)];
+        uint8_t blocks[2 * 34];
+        for (int i = 0; i < COUNT; i++) {
+            values[i] = ldexpf(random_normal(&r), (int)random_in(&r, 0, 3) - n % 14);
+            /* Whole and half steps, when 127 is the largest. */
+            values[i] = n % 4 ? values[i] : i % 32 ? (float)((int)(values[i] * 200) % 254) / 2 : 127;
+        }
+        dtype_store_row(row, RATP_Q8_0, COUNT, values);
+        dtype_load_row(row, RATP_Q8_0, COUNT, back);
+        blocks_store_row(blocks, DTYPE_Q8_0_BLOCKS, COUNT, values);
+        dtype_load_row(blocks, DTYPE_Q8_0_BLOCKS, COUNT, wanted);
+        CHECK(memcmp(back, wanted, sizeof back) == 0);
+        CHECK(memcmp(row, blocks + 2, 32) == 0 &&
+              memcmp((uint8_t *)row + 32, blocks + 34 + 2, 32) == 0);
+    }
 }
 
 /* As GGUF has them. */
@@ -149,6 +189,7 @@ int main(void)
     RUN(test_overflow);
     RUN(test_rows);
     RUN(test_blocks);
+    RUN(test_as_gguf);
     RUN(test_host_blocks);
     return check_result();
 }

@@ -126,7 +126,7 @@ bool config_read(const char *path, struct model_config *config, struct problem *
     size_t size;
     const char *end = NULL;
     *config = (struct model_config){0};
-    if (!file_read(path, &text, &size, problem))
+    if (!file_read(path, FILE_MAX_CONFIG, &text, &size, problem))
         return false;
     struct reader reader = {.path = path, .problem = problem, .good = true};
     cJSON *root = cJSON_ParseWithLengthOpts(text, size + 1, &end, true);

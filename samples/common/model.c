@@ -105,12 +105,11 @@ bool model_open(struct model *model, const char *folder, struct problem *problem
     *model = (struct model){0};
     char *config_path = path_join(folder, "config.json");
     model->folder = strdup(folder);
-    model->weights_path = path_join(folder, "model.safetensors");
-    bool good = config_path && model->folder && model->weights_path;
+    bool good = config_path && model->folder;
     if (!good)
         problem_set(problem, "out of memory");
     good = good && config_read(config_path, &model->config, problem) &&
-           safetensors_open(&model->weights, model->weights_path, problem) &&
+           safetensors_open_folder(&model->weights, folder, problem) &&
            find_weights(model, problem);
     free(config_path);
     if (!good)
@@ -122,7 +121,6 @@ void model_close(struct model *model)
 {
     safetensors_close(&model->weights);
     free(model->layers);
-    free(model->weights_path);
     free(model->folder);
     *model = (struct model){0};
 }

@@ -1,5 +1,6 @@
-/* A model folder: config.json and model.safetensors (and, for SentencePiece
- * tokens, tokenizer.model).
+/* A model folder: config.json and model.safetensors, or the files that
+ * model.safetensors.index.json names (and, for SentencePiece tokens,
+ * tokenizer.model).
  *
  * A layer is x += out_proj(attend(norm(x))), then the feed-forward, without
  * biases. The feed-forward is the RAT+ authors', x += fc2(gelu(fc1(norm(x)))), or
@@ -41,7 +42,6 @@ struct model_layer {
 
 struct model {
     char *folder;
-    char *weights_path;
     struct model_config config;
     struct safetensors weights;
     const struct st_tensor *embedding; /* [vocabulary][d_model] */

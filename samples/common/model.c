@@ -128,11 +128,8 @@ void model_close(struct model *model)
 void model_geometry(const struct model_config *config, uint32_t max_tokens, struct ratp_rope *rope,
                     struct ratp_geometry *geometry)
 {
-    *rope = (struct ratp_rope){
-        .struct_size = sizeof *rope,
-        .style = config->rope_style,
-        .theta = config->rope_theta,
-    };
+    *rope = config->rope;
+    rope->factors = config->has_factors ? config->factors : NULL;
     *geometry = (struct ratp_geometry){
         .struct_size = sizeof *geometry,
         .layers = config->layers,
@@ -140,7 +137,9 @@ void model_geometry(const struct model_config *config, uint32_t max_tokens, stru
         .kv_heads = config->heads,
         .head_size = config->head_size,
         .memory = config->memory,
+        .scale = config->scale,
+        .softcap = config->softcap,
         .max_tokens = max_tokens,
-        .rope = config->rope_style == RATP_ROPE_NONE ? NULL : rope,
+        .rope = rope->style == RATP_ROPE_NONE ? NULL : rope,
     };
 }

@@ -17,12 +17,18 @@
 enum model_block { MODEL_BLOCK_GELU, MODEL_BLOCK_LLAMA };
 enum model_tokens { MODEL_TOKENS_BYTES, MODEL_TOKENS_SENTENCEPIECE };
 
+#define MODEL_MAX_HEAD_SIZE 256
+
 struct model_config {
     uint32_t layers, d_model, heads, head_size, feed_forward, vocabulary;
     uint32_t context; /* the trained one, in tokens */
     float norm_eps;
-    ratp_rope_style rope_style;
-    double rope_theta;
+    /* The rotary position and the factor and cap of scores, as the library takes them; its
+     * rope.factors stand in `factors` where there are any. */
+    struct ratp_rope rope;
+    float factors[MODEL_MAX_HEAD_SIZE / 2];
+    bool has_factors;
+    float scale, softcap;
     bool tie_embedding;
     bool memory; /* RAT+; false: plain attention */
     enum model_block block;
@@ -56,7 +62,7 @@ uint32_t model_parts(const struct model_config *config);
 bool model_open(struct model *model, const char *folder, struct problem *problem);
 void model_close(struct model *model);
 
-/* The attention of this model; `rope` must outlive `geometry`. */
+/* The attention of this model; `config` and `rope` must outlive `geometry`. */
 void model_geometry(const struct model_config *config, uint32_t max_tokens, struct ratp_rope *rope,
                     struct ratp_geometry *geometry);
 

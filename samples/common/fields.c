@@ -26,13 +26,11 @@ static void refuse(struct fields *f, const char *name, const char *why, const ch
     if (!f->good)
         return;
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(f->object, name);
-    char *value = cJSON_IsObject(item) || cJSON_IsArray(item) ? NULL : cJSON_PrintUnformatted(item);
+    char *value = item ? cJSON_PrintUnformatted(item) : NULL;
     full_name(f, name, full, sizeof full);
     const bool cut = value && strlen(value) > 60;
-    const char *text = value ? value : cJSON_IsArray(item) ? "a list" : item ? "an object"
-                                                                            : "missing";
-    f->good = problem_set(f->problem, "%s: \"%s\" is %.60s%s; %s%s", f->path, full, text,
-                          cut ? "..." : "", why, more);
+    f->good = problem_set(f->problem, "%s: \"%s\" is %.60s%s; %s%s", f->path, full,
+                          value ? value : "missing", cut ? "..." : "", why, more);
     cJSON_free(value);
 }
 

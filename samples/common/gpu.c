@@ -109,29 +109,22 @@ void gpu_buffer_destroy(struct gpu *gpu, struct gpu_buffer *buffer)
     *buffer = (struct gpu_buffer){0};
 }
 
-bool gpu_upload(struct gpu *gpu, struct gpu_buffer *to, const void *data, uint64_t size,
-                struct gpu_buffer *staging, struct problem *problem)
+bool gpu_upload(struct gpu *gpu, struct gpu_buffer *to, uint64_t offset, uint64_t size,
+                const struct gpu_buffer *staging, struct problem *problem)
 {
     const VkMemoryBarrier barrier = {
         .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
         .srcAccessMask = VK_ACCESS_TRANSFER_WRITE_BIT,
         .dstAccessMask = VK_ACCESS_SHADER_READ_BIT,
     };
-    for (uint64_t done = 0; done < size;) {
-        const uint64_t part = size - done < staging->size ? size - done : staging->size;
-        memcpy(staging->map, (const char *)data + done, part);
-        const VkBufferCopy copy = {.dstOffset = done, .size = part};
-        if (!gpu_begin(gpu, problem))
-            return false;
-        gpu->vk.vkCmdCopyBuffer(gpu->commands, staging->buffer, to->buffer, 1, &copy);
-        gpu->vk.vkCmdPipelineBarrier(gpu->commands, VK_PIPELINE_STAGE_TRANSFER_BIT,
-                                     VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0, 1, &barrier, 0, NULL,
-                                     0, NULL);
-        if (!gpu_submit(gpu, problem) || !gpu_wait(gpu, problem))
-            return false;
-        done += part;
-    }
-    return true;
+    const VkBufferCopy copy = {.dstOffset = offset, .size = size};
+    if (!gpu_begin(gpu, problem))
+        return false;
+    gpu->vk.vkCmdCopyBuffer(gpu->commands, staging->buffer, to->buffer, 1, &copy);
+    gpu->vk.vkCmdPipelineBarrier(gpu->commands, VK_PIPELINE_STAGE_TRANSFER_BIT,
+                                 VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0, 1, &barrier, 0, NULL,
+                                 0, NULL);
+    return gpu_submit(gpu, problem) && gpu_wait(gpu, problem);
 }
 
 bool gpu_pipeline_create(struct gpu *gpu, const struct gpu_shader *shader,

@@ -68,9 +68,9 @@ void gpu_close(struct gpu *gpu);
 bool gpu_buffer_create(struct gpu *gpu, uint64_t size, enum gpu_memory memory,
                        struct gpu_buffer *out, struct problem *problem);
 void gpu_buffer_destroy(struct gpu *gpu, struct gpu_buffer *buffer);
-/* Copies into GPU_DEVICE memory through `staging`, and waits. */
-bool gpu_upload(struct gpu *gpu, struct gpu_buffer *to, const void *data, uint64_t size,
-                struct gpu_buffer *staging, struct problem *problem);
+/* Copies `size` bytes from the start of `staging` into GPU_DEVICE memory, and waits. */
+bool gpu_upload(struct gpu *gpu, struct gpu_buffer *to, uint64_t offset, uint64_t size,
+                const struct gpu_buffer *staging, struct problem *problem);
 
 struct gpu_shader {
     const char *name;

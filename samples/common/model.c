@@ -105,12 +105,11 @@ bool model_open(struct model *model, const char *folder, struct problem *problem
     *model = (struct model){0};
     char *config_path = path_join(folder, "config.json");
     model->folder = strdup(folder);
-    model->weights_path = path_join(folder, "model.safetensors");
-    bool good = config_path && model->folder && model->weights_path;
+    bool good = config_path && model->folder;
     if (!good)
         problem_set(problem, "out of memory");
     good = good && config_read(config_path, &model->config, problem) &&
-           safetensors_open(&model->weights, model->weights_path, problem) &&
+           safetensors_open_folder(&model->weights, folder, problem) &&
            find_weights(model, problem);
     free(config_path);
     if (!good)
@@ -122,7 +121,6 @@ void model_close(struct model *model)
 {
     safetensors_close(&model->weights);
     free(model->layers);
-    free(model->weights_path);
     free(model->folder);
     *model = (struct model){0};
 }
@@ -130,11 +128,8 @@ void model_close(struct model *model)
 void model_geometry(const struct model_config *config, uint32_t max_tokens, struct ratp_rope *rope,
                     struct ratp_geometry *geometry)
 {
-    *rope = (struct ratp_rope){
-        .struct_size = sizeof *rope,
-        .style = config->rope_style,
-        .theta = config->rope_theta,
-    };
+    *rope = config->rope;
+    rope->factors = config->has_factors ? config->factors : NULL;
     *geometry = (struct ratp_geometry){
         .struct_size = sizeof *geometry,
         .layers = config->layers,
@@ -142,7 +137,9 @@ void model_geometry(const struct model_config *config, uint32_t max_tokens, stru
         .kv_heads = config->heads,
         .head_size = config->head_size,
         .memory = config->memory,
+        .scale = config->scale,
+        .softcap = config->softcap,
         .max_tokens = max_tokens,
-        .rope = config->rope_style == RATP_ROPE_NONE ? NULL : rope,
+        .rope = rope->style == RATP_ROPE_NONE ? NULL : rope,
     };
 }

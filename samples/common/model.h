@@ -1,5 +1,6 @@
-/* A model folder: config.json and model.safetensors (and, for SentencePiece
- * tokens, tokenizer.model).
+/* A model folder: config.json and model.safetensors, or the files that
+ * model.safetensors.index.json names (and, for SentencePiece tokens,
+ * tokenizer.model).
  *
  * A layer is x += out_proj(attend(norm(x))), then the feed-forward, without
  * biases. The feed-forward is the RAT+ authors', x += fc2(gelu(fc1(norm(x)))), or
@@ -16,12 +17,18 @@
 enum model_block { MODEL_BLOCK_GELU, MODEL_BLOCK_LLAMA };
 enum model_tokens { MODEL_TOKENS_BYTES, MODEL_TOKENS_SENTENCEPIECE };
 
+#define MODEL_MAX_HEAD_SIZE 256
+
 struct model_config {
     uint32_t layers, d_model, heads, head_size, feed_forward, vocabulary;
     uint32_t context; /* the trained one, in tokens */
     float norm_eps;
-    ratp_rope_style rope_style;
-    double rope_theta;
+    /* The rotary position and the factor and cap of scores, as the library takes them; its
+     * rope.factors stand in `factors` where there are any. */
+    struct ratp_rope rope;
+    float factors[MODEL_MAX_HEAD_SIZE / 2];
+    bool has_factors;
+    float scale, softcap;
     bool tie_embedding;
     bool memory; /* RAT+; false: plain attention */
     enum model_block block;
@@ -41,7 +48,6 @@ struct model_layer {
 
 struct model {
     char *folder;
-    char *weights_path;
     struct model_config config;
     struct safetensors weights;
     const struct st_tensor *embedding; /* [vocabulary][d_model] */
@@ -56,7 +62,7 @@ uint32_t model_parts(const struct model_config *config);
 bool model_open(struct model *model, const char *folder, struct problem *problem);
 void model_close(struct model *model);
 
-/* The attention of this model; `rope` must outlive `geometry`. */
+/* The attention of this model; `config` and `rope` must outlive `geometry`. */
 void model_geometry(const struct model_config *config, uint32_t max_tokens, struct ratp_rope *rope,
                     struct ratp_geometry *geometry);
 

@@ -1,17 +1,15 @@
 #include "safetensors.h"
 
 #include <cjson/cJSON.h>
-#include <errno.h>
-#include <fcntl.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-/* What the format's own readers accept at most. */
-#define MAX_HEADER 100000000u
+/* The format allows 100 MB; this is 100,000 tensors, and bounds what a parsed header takes. */
+#define MAX_HEADER (16u << 20)
+/* How many files one set of weights may have: each is kept open. */
+#define MAX_PARTS 512
 #define MAX_EXACT 9007199254740992.0 /* 2^53: JSON numbers arrive as doubles */
 
 static const struct {
@@ -41,10 +39,10 @@ static bool read_count(const cJSON *item, uint64_t *out)
     return true;
 }
 
-static bool parse_tensor(const struct safetensors *file, const cJSON *item, uint64_t data_start,
+static bool parse_tensor(const struct st_part *part, const cJSON *item, uint64_t data_start,
                          struct st_tensor *out, struct problem *problem)
 {
-    const char *path = file->path, *name = item->string;
+    const char *path = part->path, *name = item->string;
     const cJSON *dtype = cJSON_GetObjectItemCaseSensitive(item, "dtype");
     const cJSON *shape = cJSON_GetObjectItemCaseSensitive(item, "shape");
     const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(item, "data_offsets");
@@ -61,9 +59,10 @@ static bool parse_tensor(const struct safetensors *file, const cJSON *item, uint
                            "%s: tensor \"%.80s\": dtype \"%.16s\" is not read here "
                            "(F32, F16, BF16, I32, I64 are)",
                            path, name, dtype->valuestring);
-    *out = (struct st_tensor){.name = name, .dtype = (enum st_dtype)type, .count = 1};
+    *out = (struct st_tensor){
+        .name = name, .dtype = (enum st_dtype)type, .count = 1, .file = &part->file};
 
-    const uint64_t room = file->map_size - data_start;
+    const uint64_t room = part->file.size - data_start;
     const cJSON *dim;
     bool empty = false;
     cJSON_ArrayForEach(dim, shape)
@@ -91,14 +90,14 @@ static bool parse_tensor(const struct safetensors *file, const cJSON *item, uint
         !read_count(cJSON_GetArrayItem(offsets, 1), &end) || begin > end || end > room)
         return problem_set(problem,
                            "%s: tensor \"%.80s\": data_offsets are not two places inside the "
-                           "file's %llu data bytes",
-                           path, name, (unsigned long long)room);
+                           "file's %" PRIu64 " data bytes",
+                           path, name, room);
     if (end - begin != out->bytes)
         return problem_set(problem,
-                           "%s: tensor \"%.80s\" has %llu bytes of data, its shape needs %llu",
-                           path, name, (unsigned long long)(end - begin),
-                           (unsigned long long)out->bytes);
-    out->data = (const char *)file->map + data_start + begin;
+                           "%s: tensor \"%.80s\" has %" PRIu64 " bytes of data, its shape needs "
+                           "%" PRIu64,
+                           path, name, end - begin, out->bytes);
+    out->offset = data_start + begin;
     return true;
 }
 
@@ -107,89 +106,176 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct st_tensor *)a)->name, ((const struct st_tensor *)b)->name);
 }
 
-static bool parse_header(struct safetensors *file, struct problem *problem)
+/* Tensors without bytes come before the one that begins at the same place. */
+static int by_place(const void *a, const void *b)
 {
-    const char *path = file->path;
-    uint64_t header_size = 0;
-    if (file->map_size < 8)
-        return problem_set(problem, "%s: too short for a safetensors file", path);
-    for (int i = 7; i >= 0; i--)
-        header_size = header_size << 8 | ((const uint8_t *)file->map)[i];
-    if (header_size > MAX_HEADER || header_size > file->map_size - 8)
-        return problem_set(problem,
-                           "%s: the header's length (%llu) does not fit the file; not safetensors?",
-                           path, (unsigned long long)header_size);
+    const struct st_tensor *x = a, *y = b;
+    if (x->offset != y->offset)
+        return x->offset < y->offset ? -1 : 1;
+    return (x->bytes > y->bytes) - (x->bytes < y->bytes);
+}
 
-    const char *text = (const char *)file->map + 8;
-    file->header = cJSON_ParseWithLength(text, header_size);
-    if (!cJSON_IsObject(file->header))
-        return problem_set(problem, "%s: the header is not a JSON object", path);
-    const int entries = cJSON_GetArraySize(file->header);
-    file->tensors = calloc((size_t)entries + 1, sizeof *file->tensors);
-    if (!file->tensors)
-        return problem_set(problem, "%s: out of memory for %d tensors", path, entries);
-
-    const cJSON *item;
-    cJSON_ArrayForEach(item, file->header)
-    {
-        if (strcmp(item->string, "__metadata__") == 0)
-            continue;
-        if (!parse_tensor(file, item, 8 + header_size, &file->tensors[file->count], problem))
-            return false;
-        file->count++;
+/* The format's rule for a whole file: each byte of data belongs to one tensor. What
+ * two programs might read differently cannot hide in such a file. */
+static bool check_places(const struct st_part *part, struct st_tensor *tensors, uint32_t count,
+                         uint64_t data_start, struct problem *problem)
+{
+    uint64_t end = data_start;
+    qsort(tensors, count, sizeof *tensors, by_place);
+    for (uint32_t i = 0; i < count; i++) {
+        if (tensors[i].offset < end)
+            return problem_set(problem, "%s: tensors \"%.80s\" and \"%.80s\" lie over the same "
+                               "bytes", part->path, tensors[i - 1].name, tensors[i].name);
+        if (tensors[i].offset > end)
+            return problem_set(problem, "%s: %" PRIu64 " bytes before tensor \"%.80s\" belong to "
+                               "no tensor", part->path, tensors[i].offset - end, tensors[i].name);
+        end += tensors[i].bytes;
     }
-    qsort(file->tensors, file->count, sizeof *file->tensors, by_name);
-    for (uint32_t i = 1; i < file->count; i++)
-        if (strcmp(file->tensors[i - 1].name, file->tensors[i].name) == 0)
-            return problem_set(problem, "%s: tensor \"%.80s\" is there twice", path,
-                               file->tensors[i].name);
+    return end == part->file.size ||
+           problem_set(problem, "%s: %" PRIu64 " bytes after the last tensor belong to no tensor",
+                       part->path, part->file.size - end);
+}
+
+/* __metadata__ is an object of strings. */
+static bool check_metadata(const char *path, const cJSON *metadata, struct problem *problem)
+{
+    const cJSON *item;
+    bool good = cJSON_IsObject(metadata);
+    cJSON_ArrayForEach(item, metadata)
+        good = good && cJSON_IsString(item);
+    return good || problem_set(problem, "%s: __metadata__ is not an object of strings", path);
+}
+
+/* The header's text as JSON; *data_start is where the data begins. */
+static bool read_header(struct st_part *part, uint64_t *data_start, struct problem *problem)
+{
+    const char *path = part->path, *end = NULL;
+    uint8_t start[8];
+    uint64_t size = 0;
+    if (part->file.size < sizeof start)
+        return problem_set(problem, "%s: too short for a safetensors file", path);
+    if (!file_read_at(&part->file, 0, start, sizeof start, problem))
+        return false;
+    for (int i = 7; i >= 0; i--)
+        size = size << 8 | start[i];
+    if (size > part->file.size - sizeof start)
+        return problem_set(problem, "%s: the header's length (%" PRIu64 ") does not fit the file; "
+                           "not safetensors, or cut short?", path, size);
+    if (size > MAX_HEADER)
+        return problem_set(problem, "%s: the header's length (%" PRIu64 ") is more than the %u "
+                           "that are read here", path, size, MAX_HEADER);
+    char *text = malloc((size_t)size + 1);
+    if (!text)
+        return problem_set(problem, "%s: out of memory for a header of %" PRIu64 " bytes", path,
+                           size);
+    bool good = file_read_at(&part->file, sizeof start, text, (size_t)size, problem);
+    if (good) {
+        text[size] = '\0';
+        part->header = cJSON_ParseWithLengthOpts(text, (size_t)size, &end, false);
+        good = cJSON_IsObject(part->header) && text[0] == '{' &&
+               end + strspn(end, " \t\r\n") == text + size;
+        if (!good)
+            problem_set(problem, "%s: the header is not a JSON object", path);
+    }
+    free(text);
+    *data_start = sizeof start + size;
+    return good;
+}
+
+static bool add_tensors(struct safetensors *weights, struct st_part *part, struct problem *problem)
+{
+    uint64_t data_start = 0;
+    uint32_t added = 0;
+    if (!read_header(part, &data_start, problem))
+        return false;
+    const size_t entries = (size_t)cJSON_GetArraySize(part->header);
+    struct st_tensor *all =
+        realloc(weights->tensors, (weights->count + entries + 1) * sizeof *all);
+    if (!all)
+        return problem_set(problem, "%s: out of memory for %zu tensors", part->path, entries);
+    weights->tensors = all;
+    const cJSON *item;
+    cJSON_ArrayForEach(item, part->header)
+    {
+        const bool tensor = strcmp(item->string, "__metadata__") != 0;
+        if (tensor ? !parse_tensor(part, item, data_start, &all[weights->count + added], problem)
+                   : !check_metadata(part->path, item, problem))
+            return false;
+        added += tensor;
+    }
+    if (!check_places(part, all + weights->count, added, data_start, problem))
+        return false;
+    weights->count += added;
     return true;
 }
 
-bool safetensors_open(struct safetensors *file, const char *path, struct problem *problem)
+bool safetensors_add(struct safetensors *weights, const char *path, struct problem *problem)
 {
-    *file = (struct safetensors){.path = path};
-    struct stat info;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return problem_set(problem, "%s: %s", path, strerror(errno));
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size <= 0) {
-        close(fd);
-        return problem_set(problem, "%s: not a file with data in it", path);
+    if (!weights->parts)
+        weights->parts = calloc(MAX_PARTS, sizeof *weights->parts);
+    char *copy = strdup(path);
+    if (!weights->parts || !copy) {
+        free(copy);
+        return problem_set(problem, "%s: out of memory", path);
     }
-    void *map = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    const int map_errno = errno;
-    close(fd);
-    if (map == MAP_FAILED)
-        return problem_set(problem, "%s: cannot be mapped: %s", path, strerror(map_errno));
-    file->map = map;
-    file->map_size = (size_t)info.st_size;
-    if (parse_header(file, problem))
+    if (weights->part_count == MAX_PARTS) {
+        free(copy);
+        return problem_set(problem, "%s: the weights are in more than %d files, the limit here",
+                           weights->path, MAX_PARTS);
+    }
+    struct st_part *part = &weights->parts[weights->part_count++];
+    *part = (struct st_part){.path = copy};
+    return file_open(&part->file, copy, problem) && add_tensors(weights, part, problem);
+}
+
+bool safetensors_order(struct safetensors *weights, struct problem *problem)
+{
+    qsort(weights->tensors, weights->count, sizeof *weights->tensors, by_name);
+    for (uint32_t i = 1; i < weights->count; i++)
+        if (strcmp(weights->tensors[i - 1].name, weights->tensors[i].name) == 0)
+            return problem_set(problem, "%s: tensor \"%.80s\" is there twice", weights->path,
+                               weights->tensors[i].name);
+    return true;
+}
+
+bool safetensors_open(struct safetensors *weights, const char *path, struct problem *problem)
+{
+    *weights = (struct safetensors){.path = strdup(path)};
+    if (!weights->path)
+        return problem_set(problem, "%s: out of memory", path);
+    if (safetensors_add(weights, path, problem) && safetensors_order(weights, problem))
         return true;
-    safetensors_close(file);
+    safetensors_close(weights);
     return false;
 }
 
-void safetensors_close(struct safetensors *file)
+void safetensors_close(struct safetensors *weights)
 {
-    free(file->tensors);
-    cJSON_Delete(file->header);
-    if (file->map)
-        munmap(file->map, file->map_size);
-    *file = (struct safetensors){0};
+    for (uint32_t i = 0; i < weights->part_count; i++) {
+        file_close(&weights->parts[i].file);
+        cJSON_Delete(weights->parts[i].header);
+        free(weights->parts[i].path);
+    }
+    free(weights->parts);
+    free(weights->tensors);
+    free(weights->path);
+    *weights = (struct safetensors){0};
 }
 
-const struct st_tensor *safetensors_find(const struct safetensors *file, const char *name)
+const struct st_tensor *safetensors_find(const struct safetensors *weights, const char *name)
 {
     const struct st_tensor key = {.name = name};
-    if (file->count == 0)
+    if (weights->count == 0)
         return NULL;
-    return bsearch(&key, file->tensors, file->count, sizeof *file->tensors, by_name);
+    return bsearch(&key, weights->tensors, weights->count, sizeof *weights->tensors, by_name);
 }
 
-const char *safetensors_metadata(const struct safetensors *file, const char *key)
+const char *safetensors_metadata(const struct safetensors *weights, const char *key)
 {
-    const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(file->header, "__metadata__");
+    if (weights->part_count == 0)
+        return NULL;
+    const cJSON *metadata =
+        cJSON_GetObjectItemCaseSensitive(weights->parts[0].header, "__metadata__");
     return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(metadata, key));
 }
 
@@ -214,29 +300,39 @@ float float_from_f16(uint16_t bits)
     return bits >> 15 ? -value : value;
 }
 
-void st_read_f32(const struct st_tensor *tensor, uint64_t first, uint64_t count, float *out)
+bool st_read(const struct st_tensor *tensor, uint64_t first, size_t size, void *out,
+             struct problem *problem)
 {
-    const char *data = (const char *)tensor->data + first * dtypes[tensor->dtype].size;
-    if (tensor->dtype == ST_F32) {
-        memcpy(out, data, count * sizeof *out);
-        return;
-    }
-    for (uint64_t i = 0; i < count; i++) {
-        uint16_t bits;
-        memcpy(&bits, data + i * sizeof bits, sizeof bits);
-        out[i] = tensor->dtype == ST_F16 ? float_from_f16(bits) : float_from_bf16(bits);
-    }
+    return file_read_at(tensor->file, tensor->offset + first, out, size, problem);
 }
 
-int64_t st_read_int(const struct st_tensor *tensor, uint64_t index)
+bool st_read_f32(const struct st_tensor *tensor, uint64_t first, uint64_t count, float *out,
+                 struct problem *problem)
 {
-    const char *data = (const char *)tensor->data + index * dtypes[tensor->dtype].size;
-    if (tensor->dtype == ST_I64) {
-        int64_t value;
-        memcpy(&value, data, sizeof value);
-        return value;
+    const uint32_t width = dtypes[tensor->dtype].size;
+    uint16_t bits[4096];
+    if (tensor->dtype == ST_F32)
+        return st_read(tensor, first * width, (size_t)count * width, out, problem);
+    for (uint64_t done = 0; done < count;) {
+        const uint64_t rest = count - done, room = sizeof bits / sizeof *bits;
+        const size_t some = (size_t)(rest < room ? rest : room);
+        if (!st_read(tensor, (first + done) * width, some * width, bits, problem))
+            return false;
+        for (size_t i = 0; i < some; i++)
+            out[done + i] =
+                tensor->dtype == ST_F16 ? float_from_f16(bits[i]) : float_from_bf16(bits[i]);
+        done += some;
     }
-    int32_t value;
-    memcpy(&value, data, sizeof value);
-    return value;
+    return true;
+}
+
+bool st_read_int(const struct st_tensor *tensor, uint64_t index, int64_t *out,
+                 struct problem *problem)
+{
+    int32_t narrow = 0;
+    if (tensor->dtype == ST_I64)
+        return st_read(tensor, index * sizeof *out, sizeof *out, out, problem);
+    const bool good = st_read(tensor, index * sizeof narrow, sizeof narrow, &narrow, problem);
+    *out = narrow;
+    return good;
 }

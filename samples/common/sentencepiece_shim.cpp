@@ -10,9 +10,10 @@
 
 using processor = sentencepiece::SentencePieceProcessor;
 
-extern "C" bool pieces_open(const char *path, void **out, struct problem *problem) try {
+extern "C" bool pieces_open(const char *path, const char *data, size_t size, void **out,
+                            struct problem *problem) try {
     auto made = std::make_unique<processor>();
-    const auto status = made->Load(path);
+    const auto status = made->LoadFromSerializedProto(std::string(data, size));
     if (!status.ok())
         return problem_set(problem, "%s: %s", path, status.ToString().c_str());
     *out = made.release();

@@ -11,7 +11,9 @@ extern "C" {
 #include <stddef.h>
 #include <stdint.h>
 
-bool pieces_open(const char *path, void **out, struct problem *problem);
+/* `data` is what the file at `path` holds. */
+bool pieces_open(const char *path, const char *data, size_t size, void **out,
+                 struct problem *problem);
 void pieces_close(void *pieces); /* NULL is accepted */
 uint32_t pieces_count(const void *pieces);
 int32_t pieces_begin(const void *pieces); /* -1: the model has none */

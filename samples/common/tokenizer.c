@@ -13,7 +13,11 @@ static bool open_pieces(struct tokenizer *tokenizer, const struct model *model,
     char *path = path_join(model->folder, "tokenizer.model");
     if (!path)
         return problem_set(problem, "out of memory");
-    bool good = pieces_open(path, &tokenizer->pieces, problem);
+    char *data = NULL;
+    size_t size;
+    bool good = file_read(path, FILE_MAX_TOKENIZER, &data, &size, problem) &&
+                pieces_open(path, data, size, &tokenizer->pieces, problem);
+    free(data);
     if (good && pieces_count(tokenizer->pieces) > tokenizer->vocabulary)
         good = problem_set(problem, "%s: has %u tokens, \"vocabulary\" in config.json is %u", path,
                            pieces_count(tokenizer->pieces), tokenizer->vocabulary);

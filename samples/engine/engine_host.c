@@ -1,5 +1,5 @@
-/* The engine in plain C: weights are read where the file is mapped, operands are
- * handed to the plugin as host pointers. */
+/* The engine in plain C: weights are read from their file as they are used, operands
+ * are handed to the plugin as host pointers. */
 #include "engine.h"
 #include "plugin.h"
 
@@ -14,11 +14,12 @@ struct host_engine {
     float *projected; /* [chunk][parts * d_model]: as in_proj gives them */
     float *attended;  /* [chunk][d_model] */
     float *hidden;    /* [chunk][feed_forward] */
-    float *row;       /* one row of a weight as float32 */
+    float *block;     /* some rows of a weight as float32 */
 };
 
-/* What config.json's sizes are multiples of. */
-enum { LANES = 8 };
+/* What config.json's sizes are multiples of, and how many numbers of a weight are read
+ * at once, where its rows are not longer. */
+enum { LANES = 8, BLOCK = 1 << 16 };
 
 enum finish { FINISH_STORE, FINISH_GELU, FINISH_ADD, FINISH_GATED };
 
@@ -47,16 +48,21 @@ static double dot(const float *restrict a, const float *restrict b, uint64_t cou
 }
 
 /* y[row][n] = finish(x[row] . w[n]) */
-static void product(struct host_engine *e, const float *x, uint32_t rows,
-                    const struct st_tensor *w, float *y, enum finish finish)
+static bool product(struct host_engine *e, const float *x, uint32_t rows,
+                    const struct st_tensor *w, float *y, enum finish finish,
+                    struct problem *problem)
 {
     const uint64_t outer = w->shape[0], inner = w->shape[1];
+    const uint64_t at_once = inner < BLOCK ? BLOCK / inner : 1;
     for (uint64_t n = 0; n < outer; n++) {
-        st_read_f32(w, n * inner, inner, e->row);
+        const uint64_t place = n % at_once, left = outer - n;
+        if (place == 0 && !st_read_f32(w, n * inner, (left < at_once ? left : at_once) * inner,
+                                       e->block, problem))
+            return false;
         for (uint32_t row = 0; row < rows; row++) {
             const float *from = x + row * inner;
             float *to = y + row * outer + n;
-            double sum = dot(from, e->row, inner);
+            double sum = dot(from, e->block + place * inner, inner);
             if (finish == FINISH_GELU)
                 sum = gelu(sum);
             else if (finish == FINISH_ADD)
@@ -66,21 +72,24 @@ static void product(struct host_engine *e, const float *x, uint32_t rows,
             *to = (float)sum;
         }
     }
+    return true;
 }
 
-static void norm(struct host_engine *e, const float *x, uint32_t rows,
-                 const struct st_tensor *weight, float *y)
+static bool norm(struct host_engine *e, const float *x, uint32_t rows,
+                 const struct st_tensor *weight, float *y, struct problem *problem)
 {
     const uint32_t d = e->base.model->config.d_model;
-    st_read_f32(weight, 0, d, e->row);
+    if (!st_read_f32(weight, 0, d, e->block, problem))
+        return false;
     for (uint32_t row = 0; row < rows; row++, x += d, y += d) {
         double sum = 0;
         for (uint32_t i = 0; i < d; i++)
             sum += (double)x[i] * (double)x[i];
         const double factor = 1 / sqrt(sum / d + (double)e->base.model->config.norm_eps);
         for (uint32_t i = 0; i < d; i++)
-            y[i] = (float)((double)x[i] * factor * (double)e->row[i]);
+            y[i] = (float)((double)x[i] * factor * (double)e->block[i]);
     }
+    return true;
 }
 
 static bool attend(struct host_engine *e, ratp_step *step, uint32_t layer,
@@ -109,6 +118,22 @@ static bool attend(struct host_engine *e, ratp_step *step, uint32_t layer,
                         problem);
 }
 
+static bool run_layer(struct host_engine *e, ratp_step *step, uint32_t i, uint32_t rows,
+                      struct problem *problem)
+{
+    const struct model_layer *layer = &e->base.model->layers[i];
+    const enum finish up = layer->gate ? FINISH_GATED : FINISH_GELU;
+    return norm(e, e->x, rows, layer->attention_norm, e->normed, problem) &&
+           product(e, e->normed, rows, layer->in_proj, e->projected, FINISH_STORE, problem) &&
+           attend(e, step, i, problem) &&
+           product(e, e->attended, rows, layer->out_proj, e->x, FINISH_ADD, problem) &&
+           norm(e, e->x, rows, layer->ffn_norm, e->normed, problem) &&
+           (!layer->gate ||
+            product(e, e->normed, rows, layer->gate, e->hidden, FINISH_STORE, problem)) &&
+           product(e, e->normed, rows, layer->up, e->hidden, up, problem) &&
+           product(e, e->hidden, rows, layer->down, e->x, FINISH_ADD, problem);
+}
+
 static bool forward(struct engine *engine, const struct engine_step *step,
                     struct problem *problem)
 {
@@ -126,32 +151,22 @@ static bool forward(struct engine *engine, const struct engine_step *step,
                       "begin a step", problem))
         return false;
 
-    for (uint32_t row = 0; row < rows; row++)
-        st_read_f32(model->embedding, (uint64_t)step->tokens[row] * d, d, e->x + (size_t)row * d);
-    for (uint32_t i = 0; i < model->config.layers; i++) {
-        const struct model_layer *layer = &model->layers[i];
-        norm(e, e->x, rows, layer->attention_norm, e->normed);
-        product(e, e->normed, rows, layer->in_proj, e->projected, FINISH_STORE);
-        if (!attend(e, open, i, problem)) {
-            ratp->step_abort(&open);
-            return false;
-        }
-        product(e, e->attended, rows, layer->out_proj, e->x, FINISH_ADD);
-        norm(e, e->x, rows, layer->ffn_norm, e->normed);
-        if (layer->gate)
-            product(e, e->normed, rows, layer->gate, e->hidden, FINISH_STORE);
-        product(e, e->normed, rows, layer->up, e->hidden,
-                layer->gate ? FINISH_GATED : FINISH_GELU);
-        product(e, e->hidden, rows, layer->down, e->x, FINISH_ADD);
-    }
-    if (!plugin_check(ratp, ratp->step_commit(&open), open, "commit a step", problem)) {
-        ratp->step_abort(&open);
-        return false;
-    }
+    bool good = true;
+    for (uint32_t row = 0; row < rows && good; row++)
+        good = st_read_f32(model->embedding, (uint64_t)step->tokens[row] * d, d,
+                           e->x + (size_t)row * d, problem);
+    for (uint32_t i = 0; i < model->config.layers && good; i++)
+        good = run_layer(e, open, i, rows, problem);
+    /* Before the step is committed, so that no failure comes after that. */
     const uint32_t first = step->all_logits ? 0 : rows - 1;
-    norm(e, e->x + (size_t)first * d, rows - first, model->norm, e->normed);
-    product(e, e->normed, rows - first, model->head, step->logits, FINISH_STORE);
-    return true;
+    good = good &&
+           norm(e, e->x + (size_t)first * d, rows - first, model->norm, e->normed, problem) &&
+           product(e, e->normed, rows - first, model->head, step->logits, FINISH_STORE,
+                   problem) &&
+           plugin_check(ratp, ratp->step_commit(&open), open, "commit a step", problem);
+    if (!good)
+        ratp->step_abort(&open);
+    return good;
 }
 
 static void close_host(struct engine *engine)
@@ -165,7 +180,7 @@ static void close_host(struct engine *engine)
     free(e->projected);
     free(e->attended);
     free(e->hidden);
-    free(e->row);
+    free(e->block);
     free(e);
 }
 
@@ -195,9 +210,10 @@ bool engine_open_host(const struct engine *base, struct engine **out, struct pro
     e->projected = malloc(chunk * model_parts(config) * d * sizeof(float));
     e->attended = malloc(chunk * d * sizeof(float));
     e->hidden = malloc(chunk * ff * sizeof(float));
-    e->row = malloc((ff > d ? ff : d) * sizeof(float));
+    const size_t longest = ff > d ? ff : d;
+    e->block = malloc((longest > BLOCK ? longest : BLOCK) * sizeof(float));
     *out = &e->base;
-    if (e->x && e->normed && e->projected && e->attended && e->hidden && e->row)
+    if (e->x && e->normed && e->projected && e->attended && e->hidden && e->block)
         return true;
     problem_set(problem, "out of memory for chunks of %zu tokens", chunk);
     /* The caller still owns the instance. */

@@ -22,6 +22,7 @@ static const struct gpu_shader row_shader = {"product_row", product_row_spv,
 static const struct gpu_shader tile_shader = {"product_tile", product_tile_spv,
                                               sizeof product_tile_spv};
 
+/* From the file into `staging`, and from there to the device, a piece at a time. */
 static bool upload_weight(struct gpu_model *m, const struct st_tensor *tensor,
                           struct gpu_weight *out, struct gpu_buffer *staging,
                           struct problem *problem)
@@ -29,24 +30,27 @@ static bool upload_weight(struct gpu_model *m, const struct st_tensor *tensor,
     out->dtype = tensor->dtype;
     out->rows = (uint32_t)tensor->shape[0];
     out->columns = (uint32_t)tensor->shape[1];
-    return (gpu_buffer_create(m->gpu, tensor->bytes, GPU_DEVICE, &out->buffer, problem) &&
-            gpu_upload(m->gpu, &out->buffer, tensor->data, tensor->bytes, staging, problem)) ||
-           problem_about(problem, tensor->name);
+    bool good = gpu_buffer_create(m->gpu, tensor->bytes, GPU_DEVICE, &out->buffer, problem);
+    for (uint64_t done = 0; done < tensor->bytes && good;) {
+        const uint64_t rest = tensor->bytes - done;
+        const size_t part = (size_t)(rest < staging->size ? rest : staging->size);
+        good = st_read(tensor, done, part, staging->map, problem) &&
+               gpu_upload(m->gpu, &out->buffer, done, part, staging, problem);
+        done += part;
+    }
+    return good || problem_about(problem, tensor->name);
 }
 
+/* A vector of d_model numbers, which fits into `staging`. */
 static bool upload_vector(struct gpu_model *m, const struct st_tensor *tensor,
                           struct gpu_buffer *out, struct gpu_buffer *staging,
                           struct problem *problem)
 {
-    float *values = malloc(tensor->count * sizeof *values);
-    if (!values)
-        return problem_set(problem, "out of memory for tensor \"%s\"", tensor->name);
-    st_read_f32(tensor, 0, tensor->count, values);
-    const uint64_t bytes = tensor->count * sizeof *values;
-    const bool good = gpu_buffer_create(m->gpu, bytes, GPU_DEVICE, out, problem) &&
-                      gpu_upload(m->gpu, out, values, bytes, staging, problem);
-    free(values);
-    return good || problem_about(problem, tensor->name);
+    const uint64_t bytes = tensor->count * sizeof(float);
+    return (gpu_buffer_create(m->gpu, bytes, GPU_DEVICE, out, problem) &&
+            st_read_f32(tensor, 0, tensor->count, staging->map, problem) &&
+            gpu_upload(m->gpu, out, 0, bytes, staging, problem)) ||
+           problem_about(problem, tensor->name);
 }
 
 static bool upload_all(struct gpu_model *m, const struct model *model, struct gpu_buffer *staging,

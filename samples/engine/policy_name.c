@@ -107,7 +107,7 @@ bool policy_from_file(const struct engine *engine, const char *path, ratp_policy
     char *text;
     size_t size;
     *out = NULL;
-    if (!file_read(path, &text, &size, problem))
+    if (!file_read(path, FILE_MAX_LIST, &text, &size, problem))
         return false;
     const bool good =
         plugin_check(engine->ratp, engine->ratp->policy_from_json(engine->instance, text, size, out),

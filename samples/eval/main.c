@@ -134,7 +134,7 @@ static bool read_text(struct program *p, struct opened *m, struct problem *probl
 {
     char *data = NULL;
     size_t size = 0;
-    if (!file_read(p->text, &data, &size, problem))
+    if (!file_read(p->text, FILE_MAX_TEXT, &data, &size, problem))
         return false;
     size = size < p->options.text_bytes ? size : (size_t)p->options.text_bytes;
     const bool good = tokenizer_encode(&m->tokenizer, data, size, &m->text, &m->input.text_count,

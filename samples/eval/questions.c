@@ -112,7 +112,7 @@ bool questions_read(const char *path, const struct tokenizer *tokenizer, uint64_
     char *text, *rest = NULL;
     size_t size;
     *out = (struct question_list){0};
-    if (!file_read(path, &text, &size, problem))
+    if (!file_read(path, FILE_MAX_TEXT, &text, &size, problem))
         return false;
     bool good = true;
     for (char *line = strtok_r(text, "\n", &rest); line && good; line = strtok_r(NULL, "\n", &rest)) {

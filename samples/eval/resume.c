@@ -35,7 +35,7 @@ bool resume_read(const char *path, const char *settings, struct eval_list *list,
     size_t size;
     if (access(path, F_OK) != 0)
         return true;
-    if (!file_read(path, &text, &size, problem))
+    if (!file_read(path, FILE_MAX_TEXT, &text, &size, problem))
         return false;
     for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
         take_line(line, settings, list);

@@ -21,7 +21,7 @@ bool rows_read(struct eval_list *list, const char *path, struct problem *problem
 {
     char *text, *rest = NULL;
     size_t size;
-    if (!file_read(path, &text, &size, problem))
+    if (!file_read(path, FILE_MAX_LIST, &text, &size, problem))
         return false;
     bool good = true;
     for (char *line = strtok_r(text, "\n", &rest); line && good;

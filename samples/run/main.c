@@ -33,7 +33,7 @@ static bool read_input(struct program *p, struct problem *problem)
     if (o->prompt)
         return tokenizer_encode(&p->tokenizer, o->prompt, strlen(o->prompt), &p->input,
                                 &p->input_count, problem);
-    if (!file_read(path, &data, &size, problem))
+    if (!file_read(path, FILE_MAX_TEXT, &data, &size, problem))
         return false;
     if (o->file) {
         const bool good =

@@ -45,13 +45,23 @@ static uint64_t hash_text(const struct head *head, const char *tokens)
 
 /* Keys and values mean nothing to other weights, also where the sizes are equal.
  * Bytes from all over the file tell models apart without reading all of it. */
-static uint64_t fingerprint(const struct model *model)
+static bool fingerprint(const struct model *model, uint64_t *out, struct problem *problem)
 {
-    const size_t size = model->weights.map_size, stride = size / MODEL_SAMPLES + 1;
-    uint64_t sum = hash(0xcbf29ce484222325u, &size, sizeof size);
-    for (size_t at = 0; at < size; at += stride)
-        sum = hash(sum, (const char *)model->weights.map + at, size - at < 8 ? size - at : 8);
-    return sum;
+    uint64_t sum = 0xcbf29ce484222325u;
+    for (uint32_t i = 0; i < model->weights.part_count; i++) {
+        const struct file *file = &model->weights.parts[i].file;
+        const uint64_t size = file->size, stride = size / MODEL_SAMPLES + 1;
+        char bytes[8];
+        sum = hash(sum, &size, sizeof size);
+        for (uint64_t at = 0; at < size; at += stride) {
+            const size_t some = size - at < sizeof bytes ? (size_t)(size - at) : sizeof bytes;
+            if (!file_read_at(file, at, bytes, some, problem))
+                return false;
+            sum = hash(sum, bytes, some);
+        }
+    }
+    *out = sum;
+    return true;
 }
 
 /* Beside the path first, so that a failure leaves what was there. */
@@ -75,9 +85,9 @@ bool saved_write(const struct interactive *it, const char *path, struct problem 
 {
     const struct ratp_api *ratp = it->engine->ratp;
     const struct conversation *now = conversations_now(&it->conversations);
-    struct head head = {.version = VERSION, .count = now->count,
-                        .model = fingerprint(it->engine->model)};
-    if (!plugin_check(ratp, ratp->seq_save(now->seq, NULL, 0, &head.snapshot), now->seq,
+    struct head head = {.version = VERSION, .count = now->count};
+    if (!fingerprint(it->engine->model, &head.model, problem) ||
+        !plugin_check(ratp, ratp->seq_save(now->seq, NULL, 0, &head.snapshot), now->seq,
                       "the snapshot", problem))
         return false;
     const size_t tokens = now->count * sizeof *now->tokens;
@@ -99,30 +109,67 @@ bool saved_write(const struct interactive *it, const char *path, struct problem 
     return good;
 }
 
-/* The head of a file whose parts are all there, and undamaged. */
-static bool read_head(const struct interactive *it, const char *path, const char *data,
-                      size_t size, struct head *head, struct problem *problem)
+/* More than any snapshot of this model's cache takes for so many tokens: keys and values as
+ * float32 four times over, and what is there of no tokens. */
+static uint64_t largest_snapshot(const struct model_config *config, uint32_t tokens)
 {
-    if (size < sizeof *head || memcmp(data, magic, sizeof magic) != 0)
+    const uint64_t token = 8 * (uint64_t)config->layers * config->d_model;
+    return 4 * token * ((uint64_t)tokens + 64) + (16u << 20);
+}
+
+/* The head of a file whose parts are all there. */
+static bool read_head(const struct interactive *it, const struct file *file, struct head *head,
+                      struct problem *problem)
+{
+    const char *path = file->path;
+    if (file->size < sizeof *head)
         return problem_set(problem, "%s: not a conversation that /save wrote", path);
-    memcpy(head, data, sizeof *head);
+    if (!file_read_at(file, 0, head, sizeof *head, problem))
+        return false;
+    if (memcmp(head->magic, magic, sizeof magic) != 0)
+        return problem_set(problem, "%s: not a conversation that /save wrote", path);
     if (head->version != VERSION)
         return problem_set(problem, "%s: of version %u; this program reads %d", path,
                            head->version, VERSION);
-    const uint64_t rest = size - sizeof *head, tokens = head->count * (uint64_t)sizeof(int32_t);
+    const uint64_t rest = file->size - sizeof *head;
+    const uint64_t tokens = head->count * (uint64_t)sizeof(int32_t);
     if (rest < tokens || rest - tokens != head->snapshot)
-        return problem_set(problem, "%s: damaged: %zu bytes, but it begins with the sizes of "
-                           "%" PRIu64 " of tokens and %" PRIu64 " of cache", path, size, tokens,
-                           head->snapshot);
-    if (hash_text(head, data + sizeof *head) != head->checksum)
+        return problem_set(problem, "%s: damaged: %" PRIu64 " bytes, but it begins with the sizes "
+                           "of %" PRIu64 " of tokens and %" PRIu64 " of cache", path, file->size,
+                           tokens, head->snapshot);
+    return (head->count <= it->conversations.limit &&
+            memchr(head->variant, '\0', sizeof head->variant)) ||
+           problem_set(problem, "%s: %u tokens, of at most %u", path, head->count,
+                       it->conversations.limit);
+}
+
+/* Whether the head is what was saved, with this model; `tokens` follow it. */
+static bool check_head(const struct interactive *it, const char *path, const struct head *head,
+                       const char *tokens, struct problem *problem)
+{
+    const struct model *model = it->engine->model;
+    const uint64_t most = largest_snapshot(&model->config, head->count);
+    uint64_t sum;
+    if (hash_text(head, tokens) != head->checksum)
         return problem_set(problem, "%s: damaged: its tokens are not those that were saved", path);
-    if (head->model != fingerprint(it->engine->model))
-        return problem_set(problem, "%s: saved with another model than %s", path,
-                           it->engine->model->folder);
-    if (head->count > it->conversations.limit || !memchr(head->variant, '\0', sizeof head->variant))
-        return problem_set(problem, "%s: %u tokens, of at most %u", path, head->count,
-                           it->conversations.limit);
-    return true;
+    if (!fingerprint(model, &sum, problem))
+        return false;
+    if (head->model != sum)
+        return problem_set(problem, "%s: saved with another model than %s", path, model->folder);
+    return head->snapshot <= most ||
+           problem_set(problem, "%s: damaged: %" PRIu64 " bytes of cache for %u tokens; no cache "
+                       "of this model has more than %" PRIu64, path, head->snapshot, head->count,
+                       most);
+}
+
+/* `size` bytes of the file, to be freed. */
+static bool read_part(const struct file *file, uint64_t offset, uint64_t size, char **out,
+                      struct problem *problem)
+{
+    *out = malloc((size_t)size + 1);
+    if (!*out)
+        return problem_set(problem, "%s: out of memory for %" PRIu64 " bytes", file->path, size);
+    return file_read_at(file, offset, *out, (size_t)size, problem);
 }
 
 static bool read_tokens(const struct interactive *it, const char *path, const char *data,
@@ -160,20 +207,25 @@ bool saved_read(struct interactive *it, const char *path, struct problem *proble
 {
     struct conversation loaded = {0};
     struct head head;
-    char *data;
-    size_t size;
-    if (!file_read(path, &data, &size, problem))
+    struct file file;
+    char *tokens = NULL, *snapshot = NULL;
+    if (!file_open(&file, path, problem))
         return false;
-    bool good = read_head(it, path, data, size, &head, problem);
+    /* Each part is read when what comes before it has said that it is worth its memory. */
+    bool good = read_head(it, &file, &head, problem);
+    const uint64_t size = good ? head.count * (uint64_t)sizeof(int32_t) : 0;
+    good = good && read_part(&file, sizeof head, size, &tokens, problem) &&
+           check_head(it, path, &head, tokens, problem) &&
+           read_part(&file, sizeof head + size, head.snapshot, &snapshot, problem);
+    file_close(&file);
     if (good) {
-        const char *tokens = data + sizeof head;
         loaded.count = head.count;
         memcpy(loaded.variant, head.variant, sizeof loaded.variant);
         good = read_tokens(it, path, tokens, &loaded, problem) &&
-               read_sequence(it, path, tokens + head.count * sizeof(int32_t), head.snapshot,
-                             &loaded, problem);
+               read_sequence(it, path, snapshot, head.snapshot, &loaded, problem);
     }
-    free(data);
+    free(tokens);
+    free(snapshot);
     if (good) {
         conversations_replace(&it->conversations, &loaded);
         return true;

@@ -78,7 +78,7 @@ static bool read_text(struct tuner *t, struct problem *problem)
     int32_t *tokens = NULL;
     size_t size = 0;
     uint32_t count = 0;
-    if (!file_read(t->options.text, &data, &size, problem))
+    if (!file_read(t->options.text, FILE_MAX_TEXT, &data, &size, problem))
         return false;
     size = size < t->options.text_bytes ? size : (size_t)t->options.text_bytes;
     const bool good = tokenizer_encode(&t->tokenizer, data, size, &tokens, &count, problem) &&
@@ -151,7 +151,7 @@ static struct stat about(const char *path)
 static void describe(struct tuner *t)
 {
     const struct tune_options *o = &t->options;
-    const struct stat weights = about(t->model.weights_path);
+    const struct stat weights = about(t->model.weights.path);
     snprintf(t->settings, sizeof t->settings,
              "%s of %lld; questions of %lld bytes, rows %" PRIu64 "; text of %lld bytes, %" PRIu64
              " of them; cache %s",

@@ -73,7 +73,7 @@ bool memo_open(struct memo *memo, const char *path, const char *settings, uint32
     *memo = (struct memo){.path = path, .settings = settings, .units = units};
     if (!path || access(path, F_OK) != 0)
         return true;
-    if (!file_read(path, &text, &size, problem))
+    if (!file_read(path, FILE_MAX_TEXT, &text, &size, problem))
         return false;
     bool good = true;
     for (char *line = strtok_r(text, "\n", &rest); line && good; line = strtok_r(NULL, "\n", &rest))

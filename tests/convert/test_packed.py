@@ -139,7 +139,7 @@ class Packed(unittest.TestCase):
         file = self.accept("--dtype", "float32", "--force")
         heads, size, width = config["heads"], config["head_size"], config["d_model"]
         i, x = config["layers"] - 1, np.random.default_rng(3).standard_normal((40, width))
-        weights = Weights(os.path.join(self.folder, "model.safetensors"))
+        weights = Weights(self.folder)
         _, in_proj = weights.take(f"layers.{i}.in_proj.weight", 5 * width, width)
         _, out_proj = weights.take(f"layers.{i}.out_proj.weight", width, width)
         rows = (x @ in_proj.astype("f8").T).reshape(-1, 5, heads, size)
@@ -194,7 +194,7 @@ class Packed(unittest.TestCase):
 
     def test_tensors(self):
         tensors = self.accept().tensors
-        weights = Weights(os.path.join(self.folder, "model.safetensors"))
+        weights = Weights(self.folder)
         for ours, theirs, shape in (("token_embd", "embedding", (256, 128)),
                                     ("blk.2.ffn_gate", "layers.2.gate_proj", (352, 128)),
                                     ("blk.2.ffn_up", "layers.2.up_proj", (352, 128)),
@@ -211,13 +211,13 @@ class Packed(unittest.TestCase):
 
     def test_other_models(self):
         self.config(block="gelu")
-        self.refuse('"block" is \'gelu\'', "SwiGLU")
+        self.refuse('"block" is "gelu"', "SwiGLU")
         self.config(block="llama", memory=False)
-        self.refuse('"memory" is False', "no gates")
+        self.refuse('"memory" is false', "no gates")
         self.config(memory=True, tokenizer="sentencepiece")
-        self.refuse('"tokenizer" is \'sentencepiece\'')
+        self.refuse('"tokenizer" is "sentencepiece"')
         self.config(tokenizer="bytes", rope={"style": "none"})
-        self.refuse("the style 'none'")
+        self.refuse('"rope.style" is "none"')
         self.config(rope={"style": "half", "theta": 1e4}, head_size=256, heads=1, d_model=256)
         self.refuse('"head_size" is 256', "to 128")
 
@@ -231,7 +231,7 @@ class Packed(unittest.TestCase):
         self.config(feed_forward=config["feed_forward"])
         path = os.path.join(self.folder, "model.safetensors")
         os.truncate(path, os.path.getsize(path) // 2)
-        self.refuse("lies outside of the file")
+        self.refuse("data_offsets")
         os.truncate(path, 100)
         self.refuse("no safetensors file, or cut short")
         os.remove(os.path.join(self.folder, "config.json"))

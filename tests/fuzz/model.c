@@ -95,7 +95,8 @@ static void check_weight(const struct st_tensor *tensor, uint64_t count)
 {
     float last;
     REQUIRE(tensor && tensor->count == count);
-    st_read_f32(tensor, count - 1, 1, &last);
+    struct problem problem;
+    REQUIRE(st_read_f32(tensor, count - 1, 1, &last, &problem));
 }
 
 static void check_model(const struct model *model)

@@ -24,18 +24,18 @@ static double number(const struct safetensors *file, const char *key, double mis
 }
 
 /* A tensor [batch][head][token][channel] as [batch][token][head][channel]. */
-static float *read_tokens(const struct st_tensor *from, const struct golden_layer *layer,
-                          uint32_t heads, uint32_t channels)
+static bool read_tokens(const struct st_tensor *from, const struct golden_layer *layer,
+                        uint32_t heads, uint32_t channels, float *to, struct problem *problem)
 {
-    float *to = malloc((size_t)from->count * sizeof *to);
-    for (uint32_t b = 0; to && b < layer->batch; b++)
+    bool good = true;
+    for (uint32_t b = 0; b < layer->batch; b++)
         for (uint32_t h = 0; h < heads; h++)
-            for (uint32_t t = 0; t < layer->tokens; t++) {
+            for (uint32_t t = 0; t < layer->tokens && good; t++) {
                 uint64_t row = ((uint64_t)b * heads + h) * layer->tokens + t;
                 uint64_t place = ((uint64_t)b * layer->tokens + t) * heads + h;
-                st_read_f32(from, row * channels, channels, to + place * channels);
+                good = st_read_f32(from, row * channels, channels, to + place * channels, problem);
             }
-    return to;
+    return good;
 }
 
 static bool read_tensor(const struct safetensors *file, const struct golden_layer *layer,
@@ -50,14 +50,11 @@ static bool read_tensor(const struct safetensors *file, const struct golden_laye
         return problem_set(problem, "tensor %s: %llu elements of type %s, not %llu numbers", name,
                            (unsigned long long)from->count, st_dtype_name(from->dtype),
                            (unsigned long long)count);
-    if (per_token) {
-        *to = read_tokens(from, layer, heads, channels);
-    } else {
-        *to = malloc((size_t)count * sizeof **to);
-        if (*to)
-            st_read_f32(from, 0, count, *to);
-    }
-    return *to ? true : problem_set(problem, "no memory for tensor %s", name);
+    *to = malloc((size_t)count * sizeof **to);
+    if (!*to)
+        return problem_set(problem, "no memory for tensor %s", name);
+    return per_token ? read_tokens(from, layer, heads, channels, *to, problem)
+                     : st_read_f32(from, 0, count, *to, problem);
 }
 
 static bool read_attended(const struct safetensors *file, struct golden_layer *layer,
@@ -76,8 +73,10 @@ static bool read_attended(const struct safetensors *file, struct golden_layer *l
     for (uint64_t n = 0; n < count; n++) {
         uint64_t t = n % layer->tokens, row = n / layer->tokens;
         uint64_t h = row % layer->query_heads, b = row / layer->query_heads;
-        layer->attended[(b * layer->tokens + t) * layer->query_heads + h] =
-            (uint32_t)st_read_int(from, n);
+        int64_t value;
+        if (!st_read_int(from, n, &value, problem))
+            return false;
+        layer->attended[(b * layer->tokens + t) * layer->query_heads + h] = (uint32_t)value;
     }
     return true;
 }
@@ -101,8 +100,12 @@ static bool read_kept(const struct safetensors *file, struct golden_layer *layer
         if (!from || from->count != layer->capacity || from->dtype != ST_I32)
             return problem_set(problem, "tensor %s: not %u 32-bit integers", name,
                                layer->capacity);
-        for (uint32_t i = 0; i < layer->capacity; i++)
-            layer->kept[row * layer->capacity + i] = (uint32_t)st_read_int(from, i);
+        for (uint32_t i = 0; i < layer->capacity; i++) {
+            int64_t value;
+            if (!st_read_int(from, i, &value, problem))
+                return false;
+            layer->kept[row * layer->capacity + i] = (uint32_t)value;
+        }
     }
     return true;
 }

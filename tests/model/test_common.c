@@ -31,6 +31,7 @@ static void test_safetensors_reads(void)
 {
     struct safetensors file;
     struct problem problem;
+    int64_t value = 1;
     CHECK(open_made("{\"__metadata__\":{\"key\":\"value\"},"
                     "\"b\":{\"dtype\":\"F16\",\"shape\":[2,3],\"data_offsets\":[0,12]},"
                     "\"a\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[12,20]},"
@@ -42,7 +43,7 @@ static void test_safetensors_reads(void)
     const struct st_tensor *b = safetensors_find(&file, "b");
     CHECK(b && b->dims == 2 && b->shape[1] == 3 && b->count == 6 && b->bytes == 12);
     const struct st_tensor *a = safetensors_find(&file, "a");
-    CHECK(a && a->count == 1 && st_read_int(a, 0) == 0);
+    CHECK(a && a->count == 1 && st_read_int(a, 0, &value, &problem) && value == 0);
     CHECK(safetensors_find(&file, "none")->count == 0);
     CHECK(safetensors_find(&file, "c") == NULL);
     safetensors_close(&file);
@@ -65,10 +66,25 @@ static void test_safetensors_refuses(void)
         {"{\"t\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", 0, "shape is not"},
         {"{\"t\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[16,20]}}", 0, "data_offsets"},
         {"{\"t\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]}}", 0, "data_offsets"},
+        {" {\"t\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}", 0, "not a JSON object"},
+        {"{\"t\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}} x", 0, "not a JSON object"},
+        {"{\"__metadata__\":{\"k\":1}}", 0, "not an object of strings"},
+        {"{\"t\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]},"
+         "\"u\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}", 0, "the same bytes"},
+        {"{\"t\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,12]},"
+         "\"u\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]}}", 0, "the same bytes"},
+        {"{\"t\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+         "\"u\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]}}", 0,
+         "4 bytes before tensor \"u\""},
+        {"{\"t\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[4,16]}}", 0,
+         "4 bytes before tensor \"t\""},
+        {"{\"t\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 0,
+         "8 bytes after the last tensor"},
+        {"{}", 0, "16 bytes after the last tensor"},
         {"{\"t\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}", 0,
          "larger than the file"},
         {"{\"t\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[0,2]},"
-         "\"t\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[2,4]}}", 0, "twice"},
+         "\"t\":{\"dtype\":\"F16\",\"shape\":[7],\"data_offsets\":[2,16]}}", 0, "twice"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct safetensors file;

@@ -242,6 +242,19 @@ class Interactive(unittest.TestCase):
         for i, (_, message) in enumerate(cases):
             self.assertTrue(told[i].startswith(f"{path}{i}: "), told[i])
             self.assertIn(message, told[i])
+        # A head that is whole, and announces three gigabytes of cache: nothing of them is read.
+        size = 3 << 30
+        whole = data[:24] + struct.pack("<Q", size) + data[32:40]
+        checksum = 0xcbf29ce484222325
+        for byte in whole[:32] + data[40 : head + tokens]:
+            checksum = (checksum ^ byte) * 0x100000001b3 % (1 << 64)
+        with open(path, "wb") as file:
+            file.write(whole[:32] + struct.pack("<Q", checksum) + data[40 : head + tokens])
+            file.truncate(head + tokens + size)
+        os.mkfifo(path + "-pipe")
+        out, errors = self.talk(f"/load {path}\n/load {path}-pipe\n".encode())
+        self.assertIn("no cache of this model has more than", errors)
+        self.assertIn("not a regular file", errors)
         # A good file, but another cache, or another model.
         load = LINE + b"/load " + good.encode() + b"\n" + OTHER
         out, errors = self.talk(load, "--retention", "needed")

@@ -150,12 +150,14 @@ class Runner(unittest.TestCase):
         self.refused("token 256 is outside the vocabulary", "--tokens-file", path)
 
     def test_bad_models(self):
-        cases = [({"layers": 0}, '"layers" must be'), ({"heads": "x"}, '"heads" must be'),
+        cases = [({"layers": 0}, '"layers" is 0; it must be'), ({"heads": "x"}, '"heads" is "x"; it must be'),
                  ({"kv_heads": 2}, '"kv_heads" is 2'), ({"head_size": 8}, '"head_size" (8)'),
-                 ({"rope": 1}, '"rope" must be'), ({"rope": {"style": "odd"}}, '"style" must be'),
-                 ({"norm_eps": -1}, '"norm_eps" must be'), ({"block": "swiglu"}, '"block" must be'),
-                 ({"memory": 0}, '"memory" must be'),
-                 ({"tie_embedding": 1}, '"tie_embedding" must be'),
+                 ({"rope": 1}, '"rope" is 1; it must be'),
+                 ({"rope": {"style": "odd"}}, '"rope.style" is "odd"; it must be'),
+                 ({"norm_eps": -1}, '"norm_eps" is -1; it must be'),
+                 ({"block": "swiglu"}, '"block" is "swiglu"; it must be'),
+                 ({"memory": 0}, '"memory" is 0; it must be'),
+                 ({"tie_embedding": 1}, '"tie_embedding" is 1; it must be'),
                  ({"tie_embedding": False}, '"head.weight" is missing'),
                  ({"layers": 4}, '"layers.3.attention_norm.weight" is missing'),
                  ({"layers": 2}, '"layers.2.attention_norm.weight" has no place'),

@@ -5,7 +5,7 @@ import tempfile
 
 import numpy as np
 
-from .torch_zip import Refused
+from .inputs import Refused
 
 ALIGNMENT = 32
 # Numbers of ggml's types of tensors, and of GGUF's types of values.

@@ -4,14 +4,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .torch_zip import Refused, Tensor
+from .inputs import Refused, plain, shown
+from .pickle_reader import Tensor
 
 EMBEDDING = "embedding.wte.weight"
 HEAD = "head.lm_head.weight"
-LAYER_KEY = re.compile(r"backbone\.layers\.(\d+)\.(.+)")
+LAYER_KEY = re.compile(r"backbone\.layers\.([0-9]{1,9})\.(.+)")
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 MAX_LAYERS = 4096
 MAX_HEAD_SIZE = 256
+MAX_PROBLEMS = 40  # that are listed
 
 
 class ModelTensor(NamedTuple):
@@ -31,30 +33,34 @@ class Model(NamedTuple):
     tensors: list
 
 
+def shown_key(key):
+    return plain(key) if isinstance(key, str) else shown(key)
+
+
 def state_dict(content):
     """The dictionary of tensors in what torch.save was given, and the names
     of what lay beside it."""
     beside = []
     if isinstance(content, dict) and isinstance(content.get("task"), dict):
-        beside = [str(k) for k in content if k != "task"]
+        beside = [shown_key(k) for k in content if k != "task"]
         content = content["task"]
     if not isinstance(content, dict) or not content:
         raise Refused('the checkpoint holds neither {"task": state_dict} nor a state_dict')
     if not any(isinstance(v, Tensor) for v in content.values()):
-        names = ", ".join(str(k) for k in list(content)[:8])
+        names = ", ".join(shown_key(k) for k in list(content)[:8])
         raise Refused(f"the checkpoint's dictionary holds no tensors, but: {names}")
     return content, beside
 
 
 def plain_keys(state):
     """Without what torch.compile puts into key names."""
-    plain = {}
+    found = {}
     for key, value in state.items():
-        name = str(key).replace("_orig_mod.", "")
-        if name in plain:
-            raise Refused(f"the checkpoint holds {name} twice, with and without _orig_mod.")
-        plain[name] = value
-    return plain
+        name = (key if isinstance(key, str) else shown_key(key)).replace("_orig_mod.", "")
+        if name in found:
+            raise Refused(f"the checkpoint holds {plain(name)} twice, with and without _orig_mod.")
+        found[name] = value
+    return found
 
 
 def two_sizes(state, key, meaning):
@@ -90,7 +96,7 @@ def problems(state, plan, optional):
     missing = [k for k in wanted if k not in state]
     superfluous = [k for k in state if k not in wanted and k not in optional]
     found = [f"missing: {k} {list(wanted[k])}" for k in missing]
-    found += [f"superfluous: {k}" for k in superfluous]
+    found += [f"superfluous: {plain(k)}" for k in superfluous]
     for key, shape in {**wanted, **optional}.items():
         if key not in state:
             continue
@@ -134,6 +140,8 @@ def read_model(checkpoint):
     plan.append(("norm.weight", [("backbone.ln.weight", (d,))]))
     found = problems(state, plan, {HEAD: (vocabulary, d)})
     if found:
+        if len(found) > MAX_PROBLEMS:
+            found[MAX_PROBLEMS:] = [f"and {len(found) - MAX_PROBLEMS} more"]
         raise Refused(f"the checkpoint is not a RAT+ model of {layers} layers with d_model {d}:\n  "
                       + "\n  ".join(found))
 

@@ -8,7 +8,7 @@ import tempfile
 
 import numpy as np
 
-from .torch_zip import Refused
+from .inputs import MAX_TOKENIZER, Refused, read_file
 
 SAFETENSORS_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 ITEM_SIZES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -134,11 +134,7 @@ def varint(data, at):
 
 def count_pieces(path):
     """How many pieces a SentencePiece model has: its protobuf's field 1, repeated."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as e:
-        raise Refused(f"cannot read the tokenizer {path}: {e.strerror}") from None
+    data = read_file(path, MAX_TOKENIZER)
     pieces = at = 0
     try:
         while at < len(data):

@@ -16,13 +16,16 @@ import os
 
 import numpy as np
 
+from .config import read_config
 from .gguf_file import write_gguf
 from .model_folder import converted, is_finite, to_float32
-from .safetensors import Weights, read_config
-from .torch_zip import Refused
+from .inputs import Refused, plain
+from .safetensors import Weights
 
 MARKER = 64.0
+# Packed heads are twice as large, and the file holds the square of the base as a float32.
 MAX_HEAD_SIZE = 128
+MAX_THETA = 1e18
 # The backend keeps a token's position in the channels of all heads together.
 LEAST_CHANNELS = 32
 IN_PROJ = ("o", "q", "k", "v", "f")
@@ -32,41 +35,6 @@ DESCRIPTION = (
     "needs llama.cpp with the ratplus backend (GGML_BACKEND_PATH=libggml-ratplus.so) and a policy "
     'file (RATPLUS_POLICY) that holds "memory": {{"packed": true, "theta": {theta:g}}}. '
     "WITHOUT THEM IT IS NOT A WORKING MODEL: any llama.cpp loads it, and writes nonsense.")
-
-
-def field(config, folder, *path):
-    item = config
-    for name in path:
-        item = item.get(name) if isinstance(item, dict) else None
-    if item is None:
-        raise Refused(f'{folder}/config.json lacks "{".".join(path)}"')
-    return item
-
-
-def check(config, folder):
-    """Refuses what llama.cpp's Llama architecture, or the backend, cannot carry."""
-    def wants(name, wanted, why):
-        if name in config and config[name] not in wanted:
-            raise Refused(f'{folder}: "{name}" is {config[name]!r}; {why}')
-
-    if "block" not in config:
-        raise Refused(f'{folder}/config.json lacks "block"')
-    wants("block", ("llama",), 'llama.cpp runs the blocks of "llama" alone (RMSNorm and SwiGLU)')
-    wants("memory", (True,), "a model without memory has no gates to pack")
-    wants("tokenizer", ("bytes",), "a GGUF is made of models of bytes alone so far")
-    style = field(config, folder, "rope", "style")
-    if style not in ("half", "interleaved"):
-        raise Refused(f'{folder}: "rope" has the style {style!r}; llama.cpp\'s Llama always turns')
-    heads, size = field(config, folder, "heads"), field(config, folder, "head_size")
-    if field(config, folder, "vocabulary") != 256:
-        raise Refused(f'{folder}: "vocabulary" is {config["vocabulary"]}; '
-                      "one of bytes has 256 tokens")
-    if size % 8 or not 8 <= size <= MAX_HEAD_SIZE:
-        raise Refused(f'{folder}: "head_size" is {size}; packed heads are twice as large, and '
-                      f"multiples of 8 to {MAX_HEAD_SIZE} fit")
-    if heads * size != field(config, folder, "d_model") or heads * size < LEAST_CHANNELS:
-        raise Refused(f'{folder}: {heads} heads of {size} must be "d_model", and at least '
-                      f"{LEAST_CHANNELS} channels together")
 
 
 def byte_tokens():
@@ -79,8 +47,7 @@ def byte_tokens():
 
 
 def metadata(config, name):
-    theta = float(config["rope"]["theta"])
-    size = config["head_size"]
+    theta, size = config.theta, config.head_size
     texts, kinds = byte_tokens()
     return {
         "general.architecture": "llama",
@@ -91,15 +58,15 @@ def metadata(config, name):
         "ratplus.head_size": size,
         "ratplus.rope_theta": theta,
         "ratplus.marker": MARKER,
-        "llama.block_count": config["layers"],
-        "llama.context_length": config["context"],
-        "llama.embedding_length": config["d_model"],
-        "llama.feed_forward_length": config["feed_forward"],
-        "llama.attention.head_count": config["heads"],
-        "llama.attention.head_count_kv": config["heads"],
+        "llama.block_count": config.layers,
+        "llama.context_length": config.context,
+        "llama.embedding_length": config.d_model,
+        "llama.feed_forward_length": config.feed_forward,
+        "llama.attention.head_count": config.heads,
+        "llama.attention.head_count_kv": config.heads,
         "llama.attention.key_length": 2 * size,
         "llama.attention.value_length": 2 * size,
-        "llama.attention.layer_norm_rms_epsilon": float(config["norm_eps"]),
+        "llama.attention.layer_norm_rms_epsilon": config.norm_eps,
         "llama.rope.dimension_count": 2 * size,
         "llama.rope.freq_base": theta * theta,
         "llama.vocab_size": 256,
@@ -165,7 +132,7 @@ class Packer:
         self.put(name, source, items, kind, "float32")
 
     def attention(self, block, layer):
-        heads, size, width = (self.config[n] for n in ("heads", "head_size", "d_model"))
+        heads, size, width = self.config.heads, self.config.head_size, self.config.d_model
         parts = []
         for source, shape in (("in_proj", (len(IN_PROJ) * width, width)),
                               ("out_proj", (width, width))):
@@ -174,7 +141,7 @@ class Packer:
                 raise Refused(f"{layer}{source}.weight holds NaN or Inf")
             parts.append(to_float32(np.ascontiguousarray(items), kind))
         target = kind if self.dtype == "keep" else self.dtype
-        order = pairs(size, self.config["rope"]["style"])
+        order = pairs(size, self.config.style)
         q, bias, k, v, out = packed_layer(*parts, heads, size, order)
         for name, items in (("q", q), ("k", k), ("v", v), ("output", out)):
             name = f"{block}attn_{name}.weight"
@@ -183,12 +150,12 @@ class Packer:
 
     def run(self):
         c = self.config
-        width, feed = c["d_model"], c["feed_forward"]
-        self.matrix("token_embd.weight", "embedding.weight", c["vocabulary"], width)
+        width, feed = c.d_model, c.feed_forward
+        self.matrix("token_embd.weight", "embedding.weight", c.vocabulary, width)
         self.vector("output_norm.weight", "norm.weight", width)
-        if not c["tie_embedding"]:
-            self.matrix("output.weight", "head.weight", c["vocabulary"], width)
-        for i in range(c["layers"]):
+        if not c.tie_embedding:
+            self.matrix("output.weight", "head.weight", c.vocabulary, width)
+        for i in range(c.layers):
             block, layer = f"blk.{i}.", f"layers.{i}."
             self.vector(block + "attn_norm.weight", layer + "attention_norm.weight", width)
             self.attention(block, layer)
@@ -198,17 +165,20 @@ class Packer:
             self.matrix(block + "ffn_down.weight", layer + "down_proj.weight", width, feed)
         if self.weights.left:
             raise Refused(f"{self.weights.path} holds tensors that have no place in this model: "
-                          + ", ".join(sorted(self.weights.left)[:8]))
+                          + ", ".join(map(plain, sorted(self.weights.left)[:8])))
         return self.tensors
 
 
 def write_packed(folder, path, dtype, force):
     """Makes the GGUF `path` of the model in `folder`; returns its bytes."""
-    config = read_config(folder)
-    check(config, folder)
-    for name in ("layers", "feed_forward", "context", "norm_eps", "tie_embedding"):
-        field(config, folder, name)
-    field(config, folder, "rope", "theta")
-    name = os.path.basename(os.path.abspath(folder))
-    tensors = Packer(config, Weights(os.path.join(folder, "model.safetensors")), dtype).run()
+    config = read_config(folder, MAX_HEAD_SIZE, MAX_THETA)
+    if config.d_model < LEAST_CHANNELS:
+        raise Refused(f'{folder}: "d_model" is {config.d_model}; the backend needs at least '
+                      f"{LEAST_CHANNELS} channels")
+    name = os.fsencode(os.path.basename(os.path.abspath(folder))).decode("utf-8", "replace")
+    weights = Weights(folder)
+    try:
+        tensors = Packer(config, weights, dtype).run()
+    finally:
+        weights.close()
     return write_gguf(path, metadata(config, name), tensors, force)

@@ -52,7 +52,7 @@ static ratp_status save_queries(const ratp_seq *seq, uint32_t s, unsigned char *
     const ratp_cache *cache = seq->cache;
     const struct store *store = &seq->layout->stores[s];
     uint64_t slab_bytes = observe_slab_bytes(cache, store);
-    uint32_t ring = 2 * store->keep.observe, count = seq->stores[s].queries;
+    uint32_t ring = observe_ring(store), count = seq->stores[s].queries;
     uint64_t values = slab_bytes / ring / sizeof(float);
     float *rows = malloc((size_t)slab_bytes);
     if (!rows)
@@ -133,7 +133,7 @@ static ratp_status check_store(const ratp_cache *cache, const struct snapshot_st
     ratp_status status = snapshot_need(*at, end, sizeof(uint32_t), "queries", err);
     if (status)
         return status;
-    uint32_t queries = get_u32(data + *at), most = 2 * s->store->keep.observe;
+    uint32_t queries = get_u32(data + *at), most = observe_most(s->store);
     most = most < s->length ? most : s->length;
     if (queries > most)
         return fail(err, RATP_PARSE_ERROR,
@@ -183,7 +183,7 @@ static ratp_status load_queries(ratp_seq *seq, uint32_t s, uint32_t queries,
     const ratp_cache *cache = seq->cache;
     const struct store *store = &seq->layout->stores[s];
     uint64_t slab_bytes = observe_slab_bytes(cache, store);
-    uint32_t ring = 2 * store->keep.observe;
+    uint32_t ring = observe_ring(store);
     uint64_t bytes = slab_bytes / ring * queries;
     float *rows = malloc((size_t)bytes);
     if (!rows)

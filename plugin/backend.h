@@ -93,8 +93,9 @@ struct compress_args {
     uint32_t held, length;
     uint32_t capacity, observe, kernel; /* observe < capacity < held; kernel odd */
     bool average;
-    uint64_t queries;  /* [head][2 * observe][query head of it][channel] float32: a ring */
-    uint32_t query_at; /* its row of the oldest of the last `observe` */
+    uint64_t queries;    /* [head][query_ring][query head of it][channel] float32: a ring */
+    uint32_t query_at;   /* its row of the oldest of the last `observe` */
+    uint32_t query_ring; /* its rows, at least `observe` */
     /* Positions of the first slots, [head][capacity]: of those that are held, where tokens
      * are gone (held < length), and of those that are kept. */
     uint64_t positions_in, positions;

@@ -17,11 +17,10 @@ shared vec4 query[ROWS * HEAD_SIZE / 4];
 void load_queries(uint head, uint first, uint count)
 {
     Rope rope = Rope(ROPE_STYLE, ROPE_SIZE, ROPE_ROWS, push.rope_table);
-    uint ring = 2 * push.observe;
     for (uint n = gl_LocalInvocationIndex; n < count * HEAD_SIZE / 4; n += gl_WorkGroupSize.x) {
         uint row = first + n / (HEAD_SIZE / 4), c = n % (HEAD_SIZE / 4) * 4;
-        uint at = (push.query_at + query_of(row)) % ring;
-        uvec2 from = plus(push.queries, ((push.head0 + head) * ring + at) * GROUP +
+        uint at = (push.query_at + query_of(row)) % push.query_ring;
+        uvec2 from = plus(push.queries, ((push.head0 + head) * push.query_ring + at) * GROUP +
                                             (push.row0 + row) % GROUP, HEAD_SIZE * 4);
         uint t = push.tokens - push.observe + query_of(row);
         query[n] = SCALE * vec4(load2_turned(from, F32, c, rope_turn2(rope, t, c)),

@@ -8,11 +8,12 @@
  *
  * A store keeps either everything (slot = position), or what a dilated or
  * streaming variant needs: sinks and dilated tokens at their kept index, which
- * only grows, and the window in a ring. A step never writes a slot that the
- * committed state may still read, so that an abort has nothing to restore:
- * kept slots are new, ring slots are either out of every window or in a fresh
- * ring, and the memory state has two copies that swap at commit. Nor does it
- * write a page that another sequence holds: it fills a copy of its own.
+ * only grows, and the window in a ring. A step never writes a slot of which the
+ * committed state, or what can still be made of it, may ask, so that an abort has
+ * nothing to restore: kept slots are new, ring slots hold no position any more or
+ * are in a page of the step's own (ring.c), and the memory state has two copies
+ * that swap at commit. Nor does it write a page that another sequence holds: it
+ * fills a copy of its own.
  *
  * A store of snapkv heads keeps everything until it is compressed: what is kept
  * goes to the first `capacity` slots of fresh pages, and later tokens follow. The
@@ -281,7 +282,9 @@ ratp_status stores_summarise(ratp_cache *cache, const struct layout *layout,
 
 /* ---- observe.c ----------------------------------------------------------- */
 
-/* Bytes of a slab's ring of queries. */
+/* Rows of a slab's ring of queries, how many of them are known at most, and its bytes. */
+uint32_t observe_ring(const struct store *store);
+uint32_t observe_most(const struct store *store);
 uint64_t observe_slab_bytes(const ratp_cache *cache, const struct store *store);
 /* The row of the oldest of the last `observe` queries. */
 uint32_t observe_oldest(const struct store *store, const struct seq_store *held);
@@ -289,9 +292,8 @@ uint32_t observe_oldest(const struct store *store, const struct seq_store *held)
 uint32_t observe_count(const struct store *store);
 void observe_list(const ratp_seq *seq, uint32_t store, uint32_t view, uint32_t rows,
                   struct gpu_observer *out);
-/* The step is committed, or aborted after it wrote. */
+/* The step is committed. */
 void observe_commit(const struct store *store, struct seq_store *held, uint32_t rows);
-void observe_abort(const struct store *store, struct seq_store *held, uint32_t rows);
 /* The last `tokens` tokens are gone. */
 void observe_truncate(const struct store *store, struct seq_store *held, uint32_t tokens);
 

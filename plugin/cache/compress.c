@@ -134,7 +134,7 @@ static ratp_status record(const ratp_seq *seq, const struct seq_store *other, st
             .kernel = store->keep.kernel, .average = store->keep.average,
             .queries = seq->queries.address + store->queries_at +
                        index * observe_slab_bytes(cache, store),
-            .query_at = observe_oldest(store, held),
+            .query_at = observe_oldest(store, held), .query_ring = observe_ring(store),
             .positions_in = held->dropped ? held->positions.address + positions : 0,
             .positions = other[s].positions.address + positions,
             .work = work->address, .work_bytes = work->size,

@@ -56,7 +56,7 @@ static ratp_status save_queries(const ratp_seq *seq, uint32_t s, unsigned char *
     const ratp_cache *cache = seq->cache;
     const struct store *store = &seq->layout->stores[s];
     uint64_t slab_bytes = observe_slab_bytes(cache, store);
-    uint32_t ring = 2 * store->keep.observe, count = seq->stores[s].queries;
+    uint32_t ring = observe_ring(store), count = seq->stores[s].queries;
     uint64_t values = slab_bytes / ring / sizeof(float);
     float *rows = malloc((size_t)slab_bytes);
     if (!rows)
@@ -125,7 +125,7 @@ ratp_status snapshot_check_snapkv(const struct snapshot *s, struct error *err)
                     MAX_GROUP);
     for (uint32_t i = 0; i < s->store_count; i++) {
         const struct snapshot_store *own = &s->stores[i];
-        uint32_t most = store_compresses(own->store) ? 2 * own->store->keep.observe : 0;
+        uint32_t most = store_compresses(own->store) ? observe_most(own->store) : 0;
         most = most < s->length ? most : s->length;
         if (own->queries > most)
             return fail(err, RATP_PARSE_ERROR,
@@ -198,7 +198,7 @@ static ratp_status load_queries(ratp_seq *seq, uint32_t index, const struct snap
     const ratp_cache *cache = seq->cache;
     const struct store *store = &seq->layout->stores[index];
     uint64_t slab_bytes = observe_slab_bytes(cache, store);
-    uint32_t queries = s->stores[index].queries, ring = 2 * store->keep.observe;
+    uint32_t queries = s->stores[index].queries, ring = observe_ring(store);
     uint64_t bytes = queries_bytes(cache, &s->stores[index], s->group);
     unsigned char *rows = malloc((size_t)bytes);
     if (!rows)

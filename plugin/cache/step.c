@@ -15,14 +15,6 @@ static ratp_status replace_last(ratp_cache *cache, struct pool *pool, struct pag
     return RATP_OK;
 }
 
-static bool any_shared(const struct page_list *list)
-{
-    for (uint32_t i = 0; i < list->count; i++)
-        if (list->page[i]->refs > 1)
-            return true;
-    return false;
-}
-
 /* Takes the pages that the part's new tokens need of one store. */
 static ratp_status reserve(ratp_cache *cache, struct step_part *part, uint32_t index,
                            struct error *err)
@@ -42,21 +34,7 @@ static ratp_status reserve(ratp_cache *cache, struct step_part *part, uint32_t i
         status = replace_last(cache, store->pool, &held->kept, change, err);
     if (!status && pages > held->kept.count)
         status = pool_take(cache, store->pool, pages - held->kept.count, &held->kept, err);
-    if (status || store->everything)
-        return status;
-
-    uint32_t ring = total < store->ring_slots ? total : store->ring_slots;
-    pages = pages_for(cache, ring);
-    /* Overwriting is safe while what is overwritten has left the window of the
-     * committed state's next token, and nobody else reads it; else the step
-     * fills a ring of its own. */
-    bool safe = total <= store->ring_slots || part->rows <= store->ring_slots - store->keep.window;
-    if (safe && !any_shared(&held->ring))
-        return pages > held->ring.count
-                   ? pool_take(cache, store->pool, pages - held->ring.count, &held->ring, err)
-                   : RATP_OK;
-    change->renewed = true;
-    return pool_take(cache, store->pool, pages, &change->fresh, err);
+    return status || store->everything ? status : ring_reserve(cache, part, index, err);
 }
 
 bool part_has_line(const struct step_part *part)
@@ -118,10 +96,9 @@ static void release(ratp_step *step)
         struct step_part *part = &step->parts[i];
         for (uint32_t s = 0; part->stores && s < part->seq->layout->store_count; s++) {
             struct pool *pool = part->seq->layout->stores[s].pool;
-            page_list_cut(pool, &part->stores[s].fresh, 0);
             page_list_cut(pool, &part->seq->stores[s].kept, part->stores[s].kept_before);
             restore_original(pool, &part->seq->stores[s].kept, &part->stores[s]);
-            page_list_cut(pool, &part->seq->stores[s].ring, part->stores[s].ring_before);
+            ring_abort(pool, &part->seq->stores[s], &part->stores[s]);
         }
         if (part->before) {
             compress_swap(part->seq, part->before);
@@ -293,21 +270,6 @@ error:
     return status;
 }
 
-/* The oldest position that is sure to be in a ring after the step. */
-static uint32_t ring_from(const ratp_step *step, uint32_t i, uint32_t s)
-{
-    const struct step_part *part = &step->parts[i];
-    const struct store *store = &part->seq->layout->stores[s];
-    if (store->everything)
-        return 0;
-    uint32_t total = part->seq->length + part->rows, before = part->seq->stores[s].ring_from;
-    uint32_t from = total > store->ring_slots ? total - store->ring_slots : 0;
-    from = from > before ? from : before;
-    uint32_t window = store->keep.window + !part_has_line(part);
-    bool whole = part->rows <= window && !part->stores[s].renewed;
-    return whole || total <= window ? from : total - window;
-}
-
 ratp_status step_finish(ratp_step *step, struct error *err)
 {
     ratp_cache *cache = step->cache;
@@ -340,14 +302,10 @@ ratp_status step_finish(ratp_step *step, struct error *err)
         for (uint32_t s = 0; s < seq->layout->store_count; s++) {
             struct part_store *change = &part->stores[s];
             struct pool *pool = seq->layout->stores[s].pool;
-            seq->stores[s].ring_from = ring_from(step, i, s);
+            ring_commit(pool, &seq->stores[s], change);
             observe_commit(&seq->layout->stores[s], &seq->stores[s], part->rows);
             if (change->original)
                 page_release(pool, change->original);
-            if (!change->renewed)
-                continue;
-            page_list_cut(pool, &seq->stores[s].ring, 0);
-            seq->stores[s].ring = change->fresh;
         }
         if (part->before)
             stores_drop(cache, seq->layout, part->before);
@@ -364,18 +322,6 @@ ratp_status step_finish(ratp_step *step, struct error *err)
 
 void step_cancel(ratp_step *step)
 {
-    /* What was recorded may have overwritten slots of rings that have left every
-     * window; only a truncation could have asked for them. */
-    for (uint32_t i = 0; i < step->count && step->begun; i++)
-        for (uint32_t s = 0; s < step->parts[i].seq->layout->store_count; s++) {
-            struct seq_store *held = &step->parts[i].seq->stores[s];
-            const struct store *store = &step->parts[i].seq->layout->stores[s];
-            uint64_t total = (uint64_t)step->parts[i].seq->length + step->parts[i].rows;
-            observe_abort(store, held, step->parts[i].rows);
-            if (!store->everything && !step->parts[i].stores[s].renewed &&
-                total > held->ring_from + store->ring_slots)
-                held->ring_from = (uint32_t)(total - store->ring_slots);
-        }
     release(step);
     free_step(step);
 }

@@ -8,8 +8,9 @@
 /* What a step changes in one sequence's store. */
 struct part_store {
     uint32_t kept_before, ring_before; /* pages that the sequence had */
-    bool renewed;                      /* `fresh` becomes the ring at commit */
-    struct page_list fresh;
+    struct page_list old_ring; /* what the ring was, where the step has pages of its own in it;
+                                  else empty */
+    uint32_t ring_from;        /* of the sequence's store, at commit */
     struct page *original; /* what the last of the kept pages before is a copy of, or NULL */
 };
 
@@ -49,6 +50,20 @@ struct ratp_step {
 /* Whether the step keeps all new tokens of the part in work memory: a prompt
  * over a store that does not keep everything. */
 bool part_has_line(const struct step_part *part);
+
+/* ---- ring.c -------------------------------------------------------------- */
+
+/* Takes the pages that the part's new tokens need of a store's ring. */
+ratp_status ring_reserve(ratp_cache *cache, struct step_part *part, uint32_t store,
+                         struct error *err);
+void ring_commit(struct pool *pool, struct seq_store *held, struct part_store *change);
+void ring_abort(struct pool *pool, struct seq_store *held, struct part_store *change);
+/* What the step's own pages get of the old ring: runs of positions, the first of them from
+ * `from` on, which moves to its begin. Returns how many they are; 0: there is no other. */
+uint32_t ring_move_first(const struct step_part *part, uint32_t store);
+uint32_t ring_move_next(const struct step_part *part, uint32_t store, uint32_t *from);
+
+/* ---- step_plan.c ---------------------------------------------------------- */
 
 /* Fills step->plan and step->classes, and uploads them. */
 ratp_status step_plan(ratp_step *step, struct error *err);

@@ -5,7 +5,7 @@
 /* Where the pages of one sequence's store begin in the plan's page list. */
 struct spans {
     uint32_t kept, ring, old;
-    uint32_t old_pages; /* 0: the ring stays */
+    uint32_t old_pages; /* 0: the ring's pages stay */
 };
 
 static uint32_t line_pages(const ratp_cache *cache, const struct step_part *part)
@@ -18,11 +18,10 @@ static uint32_t list_pages(const struct step_part *part, uint32_t store,
                            const struct page_list *lists[3])
 {
     const struct seq_store *held = &part->seq->stores[store];
-    bool renewed = part->stores[store].renewed;
     lists[0] = &held->kept;
-    lists[1] = renewed ? &part->stores[store].fresh : &held->ring;
-    lists[2] = renewed ? &held->ring : NULL;
-    return lists[0]->count + lists[1]->count + (renewed ? lists[2]->count : 0);
+    lists[1] = &held->ring;
+    lists[2] = &part->stores[store].old_ring;
+    return lists[0]->count + lists[1]->count + lists[2]->count;
 }
 
 /* Page list: for each part, its stores' pages, then room for its line pages,
@@ -49,7 +48,7 @@ static void add_pages(ratp_step *step, struct blob *blob)
         const struct step_part *part = &step->parts[i];
         for (uint32_t s = 0; s < part->seq->layout->store_count; s++) {
             list_pages(part, s, lists);
-            for (uint32_t l = 0; l < 3 && lists[l]; l++)
+            for (uint32_t l = 0; l < 3; l++)
                 for (uint32_t p = 0; p < lists[l]->count; p++)
                     *page++ = page_at(cache, lists[l]->page[p]->address);
         }
@@ -123,17 +122,19 @@ static struct view_source source_of(const ratp_step *step, uint32_t i,
     return source;
 }
 
-/* Tokens of the old window that the fresh ring still needs: those in the window
- * of the next token, and for a single token those in its own. */
-static uint32_t moved(const ratp_step *step, uint32_t i, uint32_t s, uint32_t *from)
+/* Puts what the part's own pages need of the old ring from `out` on, if that is not NULL;
+ * its places have their list and their ring from these two. Returns how many moves it is. */
+static uint32_t add_moves(const struct step_part *part, uint32_t s, struct gpu_slots old,
+                          struct gpu_slots ring, struct gpu_move *out)
 {
-    const struct step_part *part = &step->parts[i];
-    if (!part->stores[s].renewed)
-        return 0;
-    uint32_t length = part->seq->length, total = length + part->rows;
-    uint32_t window = part->seq->layout->stores[s].keep.window + !part_has_line(part);
-    *from = total > window ? total - window : 0;
-    return *from < length ? length - *from : 0;
+    uint32_t moves = 0, from = ring_move_first(part, s), count;
+    for (; (count = ring_move_next(part, s, &from)) > 0; from += count, moves++) {
+        if (!out)
+            continue;
+        old.slot0 = ring.slot0 = from % ring.slot_ring;
+        *out++ = (struct gpu_move){.from = old, .to = ring, .count = count};
+    }
+    return moves;
 }
 
 /* Entries that the part's new tokens complete; where tokens are gone, none is read. */
@@ -147,10 +148,11 @@ static void add_views(ratp_step *step, struct blob *blob, uint32_t index)
     const ratp_cache *cache = step->cache;
     uint32_t slab = step->class_slab[index];
     struct plan_class *out = &step->classes[index];
-    uint32_t from, move_count = 0, summaries = 0, observers = 0;
+    const struct gpu_slots none = {0};
+    uint32_t move_count = 0, summaries = 0, observers = 0;
     for (uint32_t i = 0; i < step->count; i++) {
         uint32_t store = step->parts[i].seq->layout->slab_store[slab];
-        move_count += moved(step, i, store, &from) > 0;
+        move_count += add_moves(&step->parts[i], store, none, none, NULL);
         summaries += entries_of(&step->parts[i], store);
         observers += observe_count(&step->parts[i].seq->layout->stores[store]);
     }
@@ -180,7 +182,7 @@ static void add_views(ratp_step *step, struct blob *blob, uint32_t index)
             if (s == store)
                 at = (struct spans){page, page + lists[0]->count,
                                     page + lists[0]->count + lists[1]->count,
-                                    lists[2] ? lists[2]->count : 0};
+                                    lists[2]->count};
             page += pages;
         }
         struct view_source source = source_of(step, i, slab, at, page, row);
@@ -192,13 +194,9 @@ static void add_views(ratp_step *step, struct blob *blob, uint32_t index)
         summary += entries_of(&step->parts[i], store);
         observe_list(step->parts[i].seq, store, i, source.rows, observer);
         observer += observe_count(&layout->stores[store]);
-        uint32_t count = moved(step, i, store, &from);
-        if (count)
-            *move++ = (struct gpu_move){
-                .from = {i, at.old, at.old_pages, from % ring_slots, 1, ring_slots},
-                .to = {i, source.ring_page0, source.ring_pages, from % ring_slots, 1, ring_slots},
-                .count = count,
-            };
+        struct gpu_slots old = {i, at.old, at.old_pages, 0, 1, ring_slots};
+        struct gpu_slots ring = {i, source.ring_page0, source.ring_pages, 0, 1, ring_slots};
+        move += add_moves(&step->parts[i], store, old, ring, move);
         page += line_pages(cache, &step->parts[i]);
         row += step->parts[i].rows;
     }

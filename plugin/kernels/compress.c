@@ -17,7 +17,7 @@ struct compress_push {
     uint32_t from_page0, from_pages, to_page0, to_pages;
     uint32_t offset;
     uint32_t held, tokens, capacity, observe;
-    uint32_t query_at;
+    uint32_t query_at, query_ring;
     uint32_t head0, heads;
     uint32_t row0, rows;
 };
@@ -167,6 +167,7 @@ static void job_init(struct job *job, struct stream *s, const struct compress_ar
         .capacity = args->capacity,
         .observe = args->observe,
         .query_at = args->query_at,
+        .query_ring = args->query_ring,
     };
 }
 

@@ -61,7 +61,7 @@ static void vote(const struct ballot *ballot, uint32_t query, uint32_t g)
     const struct compress_args *args = ballot->args;
     const struct layer_shape *shape = args->shape;
     uint32_t d = shape->head_size, group = shape->query_heads / shape->kv_heads;
-    uint32_t ring = 2 * args->observe, keys = ballot->candidates + query + 1;
+    uint32_t ring = args->query_ring, keys = ballot->candidates + query + 1;
     uint64_t row = (uint64_t)ballot->head * ring + (args->query_at + query) % ring;
     const float *q = at(args->queries + (row * group + g) * d * sizeof(float));
     double turned[MAX_CHANNELS], key[MAX_CHANNELS], softcap = (double)shape->softcap;

@@ -33,7 +33,7 @@ layout(constant_id = 15) const uint AVERAGE = 0;
 // queries: row r is query r / GROUP of the last `observe`, and query head r % GROUP.
 layout(push_constant, std430) uniform Push {
     uvec2 plan;
-    uvec2 queries;      // [head][2 * observe][query head][channel] float32: a ring
+    uvec2 queries;      // [head][query_ring][query head][channel] float32: a ring
     uvec2 positions_in; // [head][capacity] of the first slots, where tokens are gone
     uvec2 positions;    // [head][capacity]
     uvec2 work, rope_table;
@@ -41,7 +41,7 @@ layout(push_constant, std430) uniform Push {
     uint from_page0, from_pages, to_page0, to_pages;
     uint offset; // bytes of head 0 in a page
     uint held, tokens, capacity, observe;
-    uint query_at;    // the ring's row of the oldest query
+    uint query_at, query_ring; // the row of the oldest query in the ring, and its rows
     uint head0, heads; // of this dispatch
     uint row0, rows;
 } push;

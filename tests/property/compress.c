@@ -204,6 +204,12 @@ static void run(struct host *host, ratp_device *device, uint64_t seed)
     w->api = host->api;
     w->device = device;
     w->random.state = w->seed = seed;
+    w->hypothetical.state = ~seed;
+    struct ratp_device_info info = {.struct_size = sizeof info};
+    host_ok(host, device, host->api->device_info(device, &info), "device_info");
+    bool quick = info.kind == RATP_DEVICE_REFERENCE;
+    w->future_lengths = quick ? FUTURE_TOKENS + 1 : 12;
+    w->future_samples = quick ? FUTURE_SAMPLES : 1;
     draw(w);
     for (uint32_t p = 0; p < POLICIES; p++)
         draw_policy(w, p);

@@ -3,6 +3,7 @@
 #ifndef RATPLUS_TESTS_COMPRESS_H
 #define RATPLUS_TESTS_COMPRESS_H
 
+#include "../futures.h"
 #include "../host.h"
 #include "../random.h"
 
@@ -48,6 +49,8 @@ struct world {
     float sinks[LAYERS][QUERY_HEADS];
     bool output_gate, sunk, buffers;
     uint32_t max_tokens, next_id, count;
+    struct random hypothetical; /* of what is tried and comes to nothing */
+    uint32_t future_lengths, future_samples; /* how much of it is looked at */
     struct sequence seqs[SEQS];
     uint64_t choices; /* how often a head had more than it was to keep */
     uint64_t taken;   /* of these, where the device's choice was another, as rounding allows */
@@ -63,8 +66,11 @@ void read_held(struct world *w, const struct sequence *s, uint32_t layer, uint32
                unsigned char held[TOKENS]);
 /* The device has compressed the first `length` tokens, where there was something to drop. */
 void note_compression(struct world *w, struct sequence *s, uint32_t length);
+/* What may become of a sequence, by the same lengths at each call until the next draw. */
+void read_futures(struct world *w, const struct sequence *s, struct futures *out);
 /* One random step over a random part of the sequences. Without `commit` it is aborted after
- * any part of the layers, and leaves what was held. False: it failed. */
+ * any part of the layers, leaves what was held, and all that could follow still can. False:
+ * it failed. */
 bool step_once(struct world *w, bool commit);
 /* Compares what a sequence gave and holds with the naive program, and changes what it gave. */
 void check_seq(struct world *w, struct sequence *s, uint32_t layer);

@@ -4,6 +4,7 @@
 #ifndef RATPLUS_TESTS_WORLD_H
 #define RATPLUS_TESTS_WORLD_H
 
+#include "../futures.h"
 #include "../host.h"
 #include "../random.h"
 
@@ -47,18 +48,28 @@ struct world {
     float sinks[MAX_LAYERS][MAX_QUERY_HEADS]; /* where `sunk` */
     uint32_t max_tokens, spare_slots;
     uint32_t next_id, changes;
+    struct random hypothetical; /* of what is tried and comes to nothing */
+    uint32_t future_lengths, future_samples; /* how much of it is looked at */
     struct world_seq seqs[MAX_SEQS];
     uint32_t count;
 };
 
+/* Draws a model and its policies. */
+bool world_draw(struct world *w);
 /* Draws a model and opens its cache with `count` empty sequences. */
 bool world_open(struct world *w, struct host *host, ratp_device *device, uint64_t seed);
 /* One random step over a random part of the sequences; `commit` false aborts
- * it after a random number of layers. False when nothing more fits. */
+ * it after a random number of layers, and all that could follow still can. False when
+ * nothing more fits. */
 bool world_step(struct world *w, bool commit);
+/* What may become of a sequence, by the same lengths and policies at each call until the
+ * next draw. */
+void world_futures(struct world *w, struct world_seq *s, struct futures *out);
 /* Now and then: a sequence becomes a fork of another, or what was saved of itself,
  * loses its end or everything, or attends something else from now on. */
 void world_change(struct world *w);
+/* Now and then: a call that must fail, on a sequence or a batch, changes nothing. */
+void world_refuse(struct world *w);
 /* What `needed` promises: no more slots a layer than S + W + T/D + two pages. */
 void world_check_slots(struct world *w, const struct world_seq *s);
 /* Compares everything with the naive program. */

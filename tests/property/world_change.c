@@ -151,6 +151,16 @@ static void reload_seq(struct world *w, struct world_seq *s)
     CHECK(is_retained(w, s, s->policy, s->tokens, false));
 }
 
+void world_futures(struct world *w, struct world_seq *s, struct futures *out)
+{
+    const struct future_view view = {
+        .api = w->host->api, .policies = w->policies, .policy_count = MAX_POLICIES,
+        .layers = w->geometry.layers, .kv_heads = w->geometry.kv_heads,
+        .lengths = w->future_lengths, .samples = w->future_samples,
+        .seed = w->hypothetical.state + s->id};
+    futures_read(&view, s->seq, out);
+}
+
 void world_change(struct world *w)
 {
     struct random *r = &w->random;

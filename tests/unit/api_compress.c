@@ -235,7 +235,7 @@ static void test_full(void)
     /* A page: 8 slots of 4 heads' K and V in float32; states and queries beside them. */
     enum { PAGE = 8 * LAYERS * KV_HEADS * 2 * HEAD_SIZE * 4, PROMPT = 100, PAGES = 13,
            STATES = 2 * LAYERS * KV_HEADS * 2 * HEAD_SIZE * 4,
-           QUERIES = LAYERS * KV_HEADS * 2 * OBSERVE * GROUP * HEAD_SIZE * 4,
+           QUERIES = LAYERS * KV_HEADS * 3 * OBSERVE * GROUP * HEAD_SIZE * 4,
            POSITIONS = LAYERS * KV_HEADS * CAPACITY * 4, STAY = CAPACITY / 8 };
     static const uint64_t missing[] = {1 + POSITIONS, 1, 0};
     for (size_t i = 0; i < 3; i++) {

@@ -21,7 +21,7 @@ struct job {
     uint32_t held, length, capacity, observe, kernel;
     bool average;
     uint32_t from_pages, to_pages, page_bytes;
-    uint32_t query_at;
+    uint32_t query_at, query_ring;
     uint64_t work_bytes;
     unsigned char *from; /* [from_pages][page_bytes] */
     float *queries, *rope;
@@ -101,7 +101,8 @@ static void make_job(struct random *r, struct job *job)
     job->length = job->held + (random_chance(r, 40) ? random_in(r, 1, 1000) : 0);
     job->kernel = 2 * random_in(r, 0, random_chance(r, 20) ? 127 : 5) + 1;
     job->average = random_chance(r, 50);
-    job->query_at = random_in(r, 0, 2 * job->observe - 1);
+    job->query_ring = job->observe * random_in(r, 1, 3);
+    job->query_at = random_in(r, 0, job->query_ring - 1);
     job->from_pages = (job->held - 1) / s->page_slots + 1;
     job->to_pages = (job->capacity - 1) / s->page_slots + 1;
     job->page_bytes = s->kv_heads * s->k_head;
@@ -112,7 +113,7 @@ static void make_job(struct random *r, struct job *job)
                                            : (head + rows * row) * random_in(r, 1, s->kv_heads);
     make_pages(r, job);
     make_rope(job);
-    job->query_count = (size_t)2 * job->observe * s->query_heads * s->head_size;
+    job->query_count = (size_t)job->query_ring * s->query_heads * s->head_size;
     job->queries = malloc(job->query_count * sizeof(float));
     for (size_t i = 0; i < job->query_count; i++)
         job->queries[i] = random_normal(r);
@@ -181,7 +182,7 @@ static void run(struct backend *b, const struct job *job, uint32_t **positions,
         .from_pages = job->from_pages, .to_page0 = job->from_pages, .to_pages = job->to_pages,
         .held = job->held, .length = job->length, .capacity = job->capacity,
         .observe = job->observe, .kernel = job->kernel, .average = job->average,
-        .queries = queries.address, .query_at = job->query_at,
+        .queries = queries.address, .query_at = job->query_at, .query_ring = job->query_ring,
         .positions_in = before.address, .positions = after.address,
         .work = work.address, .work_bytes = job->work_bytes,
     };

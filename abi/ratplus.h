@@ -88,7 +88,11 @@ struct ratp_api {
      * may be opened several times. [any thread] */
     ratp_status (*device_open)(ratp_instance *instance, const struct ratp_device_params *params,
                                ratp_device **out);
-    /* Waits for the device's work, then frees it. [one thread per device] */
+    /* Waits for the device's work, also when it is lost, then frees it. When the
+     * work does not end within wait_limit_ms, what the driver may still use is
+     * left to it until the process ends, and the answer is RATP_DEVICE_LOST, with
+     * a message at the instance; *device is freed and NULL all the same.
+     * [one thread per device] */
     ratp_status (*device_close)(ratp_device **device);
     /* What device_describe says, of an open device. [any thread] */
     ratp_status (*device_info)(ratp_device *device, struct ratp_device_info *info);
@@ -101,8 +105,11 @@ struct ratp_api {
     /* [any thread] */
     ratp_status (*buffer_create)(ratp_device *device, const struct ratp_buffer_params *params,
                                  ratp_buffer **out);
-    /* Work that uses the buffer and was submitted before is completed first.
-     * [one thread per buffer] */
+    /* Work that uses the buffer and was submitted before is completed first. Where
+     * the memory is the host's and that work does not end within wait_limit_ms, the
+     * answer is RATP_DEVICE_LOST, with a message at the device: the buffer is gone
+     * and *buffer NULL, but the device may still reach the memory, which must stay
+     * until the process ends. [one thread per buffer] */
     ratp_status (*buffer_destroy)(ratp_buffer **buffer);
     /* Copies host memory in, ordered after all work submitted before, and
      * returns when `data` may be reused. [one thread per buffer] */

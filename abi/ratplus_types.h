@@ -116,6 +116,12 @@ struct ratp_device_params {
     /* The most device memory the library may allocate on this device, in
      * bytes; 0: no limit but the device's own. */
     uint64_t memory_budget;
+    /* Since ABI 1.1: the longest, in milliseconds, that a call waits for a Vulkan device
+     * while nothing that was submitted ends. Then the device counts as lost. 0: 600000, ten
+     * minutes; UINT64_MAX: for ever. Raise it where a single submission may take longer, as
+     * a whole prompt's can on a software device, or where a semaphore that step_sync waits
+     * for is signalled later than that. */
+    uint64_t wait_limit_ms;
 };
 
 /* One line about one kernel: which form this device would run, and why not a

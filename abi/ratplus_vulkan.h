@@ -31,8 +31,9 @@ struct ratp_vulkan_device {
     uint32_t api_version; /* as given to vkCreateInstance; 0: VK_API_VERSION_1_2 */
     uint32_t queue_family;
     uint32_t queue_index;
-    /* Called around every vkQueueSubmit on that queue, when the host or
-     * another user shares it; both or neither. */
+    /* Called around every vkQueueSubmit and vkQueueWaitIdle on that queue, when
+     * the host or another user shares it; both or neither. The latter only after
+     * the driver said that the device is lost. */
     void (*lock_queue)(void *user);
     void (*unlock_queue)(void *user);
     void *user;
@@ -43,6 +44,7 @@ struct ratp_vulkan_device {
     uint32_t extension_count;
     const VkPhysicalDeviceFeatures2 *features;
     uint64_t memory_budget; /* as in ratp_device_params */
+    uint64_t wait_limit_ms; /* since ABI 1.1, as there */
 };
 
 struct ratp_vulkan_buffer {
@@ -84,7 +86,9 @@ struct ratp_vulkan_api {
     const char *const *recommended_extensions;
 
     /* Opens the host's device. The result is a ratp_device like any other and
-     * is closed by device_close, which leaves the host's handles intact.
+     * is closed by device_close, which leaves the host's handles intact, and
+     * answers RATP_DEVICE_LOST where it had to leave objects of its own there
+     * too: the VkDevice must not be destroyed while it still works on them.
      * [any thread] */
     ratp_status (*device_import)(ratp_instance *instance,
                                  const struct ratp_vulkan_device *params, ratp_device **out);
@@ -110,14 +114,18 @@ struct ratp_vulkan_api {
      * step_commit or step_abort: `done` is the timeline point that the host's
      * submission signals. The library frees the step's memory, and lets later
      * steps run, only after it. A host that throws its command buffer away
-     * calls step_abort without it. [one thread per cache] */
+     * calls step_abort without it. When this fails for another reason than its
+     * arguments, it has waited for `done`, and only step_abort is possible.
+     * [one thread per cache] */
     ratp_status (*step_recorded)(ratp_step *step, struct ratp_vulkan_point done);
     /* For asynchronous hosts: what the attends after this call record waits for
      * `wait` before it runs, and `signal` is signalled when it is done. Either
      * may be NULL. Everything is still one vkQueueSubmit, at step_commit. Not
      * for recorded steps. The fifth step in flight on a cache waits in
-     * step_begin for the first: signal what that one waits for before.
-     * [one thread per cache] */
+     * step_begin for the first: signal what that one waits for before. What is
+     * never signalled makes the device count as lost, after wait_limit_ms. After
+     * a failure for another reason than the arguments only step_abort is
+     * possible, and so with step_record. [one thread per cache] */
     ratp_status (*step_sync)(ratp_step *step, const struct ratp_vulkan_point *wait,
                              const struct ratp_vulkan_point *signal);
 

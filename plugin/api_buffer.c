@@ -33,9 +33,10 @@ ratp_status api_buffer_destroy(ratp_buffer **buffer)
     ratp_status status = object_check(*buffer, OBJECT_BUFFER, "*buffer", &err);
     if (status)
         return api_return(*buffer, status, &err);
-    buffer_close(*buffer);
+    ratp_device *device = (*buffer)->device;
+    status = buffer_close(*buffer, &err);
     *buffer = NULL;
-    return RATP_OK;
+    return api_return(device, status, &err);
 }
 
 static ratp_status check_range(const ratp_buffer *buffer, uint64_t offset, const void *data,
@@ -84,6 +85,8 @@ ratp_status api_buffer_map(ratp_buffer *buffer, void **address)
     ratp_status status = object_check(buffer, OBJECT_BUFFER, "buffer", &err);
     if (!status)
         status = api_not_null(address, "address", &err);
+    if (!status)
+        status = buffer->device->backend->ops->alive(buffer->device->backend, &err);
     if (!status) {
         *address = buffer->mem.host;
         if (!*address)

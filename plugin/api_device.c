@@ -95,7 +95,7 @@ ratp_status api_device_open(ratp_instance *instance, const struct ratp_device_pa
     if (!status)
         status = device_choose(instance, p.name, &index, &err);
     if (!status)
-        status = device_start(instance, index, p.memory_budget, out, &err);
+        status = device_start(instance, index, &p, out, &err);
     return api_return(instance, status, &err);
 }
 
@@ -107,12 +107,14 @@ ratp_status api_device_close(ratp_device **device)
     if (!*device)
         return RATP_OK;
     ratp_status status = object_check(*device, OBJECT_DEVICE, "*device", &err);
-    if (!status)
-        status = device_stop(*device, &err);
     if (status)
         return api_return(*device, status, &err);
+    ratp_instance *instance = (*device)->instance;
+    status = device_stop(*device, &err);
+    if (status == RATP_WRONG_STATE)
+        return api_return(*device, status, &err);
     *device = NULL;
-    return RATP_OK;
+    return api_return(instance, status, &err);
 }
 
 ratp_status api_device_info(ratp_device *device, struct ratp_device_info *info)

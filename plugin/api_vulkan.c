@@ -140,23 +140,16 @@ static ratp_status buffer_handle(ratp_buffer *buffer, struct ratp_vulkan_buffer 
  * the step uses is kept until the step ends. */
 static ratp_status record(ratp_step *step, VkCommandBuffer commands, struct error *err)
 {
-    struct backend *b = step_cache(step)->backend;
     struct stream *stream = NULL;
-    if (step_recording(step)) {
-        ratp_status status = step_stream(step, &stream, err);
-        if (!status)
-            status = vk_stream_attach(kernel_stream(stream), commands, err);
-        return status ? status : step_attach(step, stream, err);
-    }
-    ratp_status status = b->ops->stream_begin(b, &stream, err);
+    ratp_status status = step_may_record(step, err);
     if (status)
         return status;
-    status = vk_stream_attach(kernel_stream(stream), commands, err);
+    status = step_stream(step, &stream, err);
     if (!status)
-        status = step_attach(step, stream, err);
-    if (status)
-        b->ops->stream_drop(b, stream);
-    return status;
+        status = vk_stream_attach(kernel_stream(stream), commands, err);
+    if (!status)
+        step_attached(step);
+    return step_acted(step, status);
 }
 
 static ratp_status step_record(ratp_step *step, VkCommandBuffer commands)
@@ -175,10 +168,13 @@ static ratp_status step_record(ratp_step *step, VkCommandBuffer commands)
 static ratp_status recorded(ratp_step *step, struct ratp_vulkan_point done, struct error *err)
 {
     ticket t = 0;
-    if (!step_recording(step))
-        return fail(err, RATP_WRONG_STATE, "step_recorded needs a step_record before it");
-    ratp_status status = vk_external_done(kernel_device(step_cache(step)->backend), done, &t, err);
-    return status ? status : step_attached_done(step, t, err);
+    ratp_status status = step_may_end_record(step, err);
+    if (status)
+        return status;
+    status = vk_external_done(kernel_device(step_cache(step)->backend), done, &t, err);
+    if (!status)
+        step_attached_done(step, t);
+    return step_acted(step, status);
 }
 
 static ratp_status step_recorded(ratp_step *step, struct ratp_vulkan_point done)
@@ -198,8 +194,13 @@ static ratp_status sync_step(ratp_step *step, const struct ratp_vulkan_point *wa
                              const struct ratp_vulkan_point *signal, struct error *err)
 {
     struct stream *stream = NULL;
-    ratp_status status = step_stream(step, &stream, err);
-    return status ? status : vk_stream_sync(kernel_stream(stream), wait, signal, err);
+    ratp_status status = step_may_sync(step, err);
+    if (status)
+        return status;
+    status = step_stream(step, &stream, err);
+    if (!status)
+        status = vk_stream_sync(kernel_stream(stream), wait, signal, err);
+    return step_acted(step, status);
 }
 
 static ratp_status step_sync(ratp_step *step, const struct ratp_vulkan_point *wait,

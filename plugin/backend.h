@@ -123,8 +123,12 @@ struct backend;
 struct stream;
 
 struct backend_ops {
-    /* Waits for all work, then frees the device. */
-    void (*destroy)(struct backend *b);
+    /* Waits for all work, then frees the device. False where that waits in vain: the driver
+     * keeps for good what it may still use. */
+    bool (*destroy)(struct backend *b);
+    /* RATP_DEVICE_LOST when the device is lost, or another process's. Every operation that
+     * can fail asks this itself; so must whoever takes a lock or touches mapped memory. */
+    ratp_status (*alive)(struct backend *b, struct error *err);
 
     ratp_status (*mem_alloc)(struct backend *b, uint64_t size, enum mem_kind kind,
                              const char *name, struct mem *out, struct error *err);
@@ -147,6 +151,9 @@ struct backend_ops {
     /* Forgets what was recorded. */
     void (*stream_drop)(struct backend *b, struct stream *s);
     ratp_status (*wait)(struct backend *b, ticket t, struct error *err);
+    /* Waits until nothing that was submitted is in use any more, even when the device is
+     * lost. False: it may be in use for ever. */
+    bool (*settle)(struct backend *b);
     bool (*passed)(struct backend *b, ticket t);
     /* The ticket of the newest submission. */
     ticket (*latest)(struct backend *b);

@@ -180,11 +180,13 @@ ratp_status device_adopt(ratp_instance *instance, struct backend *backend, bool 
     return RATP_OK;
 }
 
-static ratp_status open_vulkan(ratp_instance *instance, uint32_t index, uint64_t budget,
-                               struct backend **out, struct error *err)
+static ratp_status open_vulkan(ratp_instance *instance, uint32_t index,
+                               const struct ratp_device_params *params, struct backend **out,
+                               struct error *err)
 {
     struct vk_device *vk = NULL;
-    ratp_status status = vk_device_open(instance->vulkan, index, budget, &vk, err);
+    ratp_status status = vk_device_open(instance->vulkan, index, params->memory_budget,
+                                        params->wait_limit_ms, &vk, err);
     if (status)
         return status;
     status = kernels_open(vk, &instance->log, out, err);
@@ -193,8 +195,9 @@ static ratp_status open_vulkan(ratp_instance *instance, uint32_t index, uint64_t
     return status;
 }
 
-ratp_status device_start(ratp_instance *instance, uint32_t index, uint64_t budget,
-                         ratp_device **out, struct error *err)
+ratp_status device_start(ratp_instance *instance, uint32_t index,
+                         const struct ratp_device_params *params, ratp_device **out,
+                         struct error *err)
 {
     struct ratp_device_info info;
     struct backend *backend = NULL;
@@ -205,8 +208,8 @@ ratp_status device_start(ratp_instance *instance, uint32_t index, uint64_t budge
         return fail(err, RATP_UNSUPPORTED, "device \"%.100s\" cannot be used: %.250s", info.name,
                     info.why_not);
     bool reference = info.kind == RATP_DEVICE_REFERENCE;
-    status = reference ? reference_open(&instance->log, budget, &backend, err)
-                       : open_vulkan(instance, index, budget, &backend, err);
+    status = reference ? reference_open(&instance->log, params->memory_budget, &backend, err)
+                       : open_vulkan(instance, index, params, &backend, err);
     if (!status)
         status = device_adopt(instance, backend, reference, out, err);
     if (status) {
@@ -224,12 +227,15 @@ ratp_status device_stop(ratp_device *device, struct error *err)
     if (status)
         return status;
     staging_free_all(device);
-    device->backend->ops->destroy(device->backend);
+    if (!device->backend->ops->destroy(device->backend))
+        status = fail(err, RATP_DEVICE_LOST,
+                      "the device was closed, but its work did not end: what the driver may still "
+                      "use is left to it until the process ends");
     atomic_fetch_sub(&device->instance->object.children, 1);
     pthread_mutex_destroy(&device->staging_lock);
     object_fini(&device->object);
     free(device);
-    return RATP_OK;
+    return status;
 }
 
 /* ---- Buffers ---- */
@@ -278,14 +284,18 @@ ratp_status buffer_open(ratp_device *device, const struct ratp_buffer_params *pa
     return status;
 }
 
-void buffer_close(ratp_buffer *buffer)
+ratp_status buffer_close(ratp_buffer *buffer, struct error *err)
 {
     struct backend *b = buffer->device->backend;
-    /* The host may free its own memory at once. A lost device uses nothing. */
-    if (buffer->imported)
-        b->ops->wait(b, b->ops->latest(b), NULL);
+    ratp_status status = RATP_OK;
+    /* The host may free its own memory at once. */
+    if (buffer->imported && !b->ops->settle(b))
+        status = fail(err, RATP_DEVICE_LOST,
+                      "the buffer was destroyed, but the device's work did not end: it may still "
+                      "use the host's memory behind it, which must stay until the process ends");
     b->ops->mem_free(b, &buffer->mem);
     atomic_fetch_sub(&buffer->device->object.children, 1);
     object_fini(&buffer->object);
     free(buffer);
+    return status;
 }

@@ -43,12 +43,15 @@ ratp_status device_list_info(const ratp_instance *instance, uint32_t index,
 /* The device that ratp_device_params.name means. */
 ratp_status device_choose(const ratp_instance *instance, const char *name, uint32_t *index,
                           struct error *err);
-ratp_status device_start(ratp_instance *instance, uint32_t index, uint64_t budget,
-                         ratp_device **out, struct error *err);
+ratp_status device_start(ratp_instance *instance, uint32_t index,
+                         const struct ratp_device_params *params, ratp_device **out,
+                         struct error *err);
 /* A handle over a backend, which belongs to it from then on; on failure the
  * backend stays the caller's. */
 ratp_status device_adopt(ratp_instance *instance, struct backend *backend, bool reference,
                          ratp_device **out, struct error *err);
+/* RATP_WRONG_STATE, and nothing has changed, or RATP_DEVICE_LOST: it is freed, but what the
+ * driver may still use is left. */
 ratp_status device_stop(ratp_device *device, struct error *err);
 
 ratp_status buffer_open(ratp_device *device, const struct ratp_buffer_params *params,
@@ -56,6 +59,7 @@ ratp_status buffer_open(ratp_device *device, const struct ratp_buffer_params *pa
 /* A handle over memory of the device; on failure `mem` stays the caller's. */
 ratp_status buffer_adopt(ratp_device *device, const struct mem *mem, bool imported,
                          ratp_buffer **out, struct error *err);
-void buffer_close(ratp_buffer *buffer);
+/* RATP_DEVICE_LOST: it is freed, but the device may still use the host's memory. */
+ratp_status buffer_close(ratp_buffer *buffer, struct error *err);
 
 #endif

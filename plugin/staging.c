@@ -69,6 +69,15 @@ static ratp_status grow(struct backend *b, struct mem *m, uint64_t size, enum me
     return b->ops->mem_alloc(b, room, kind, name, m, err);
 }
 
+static void staging_free(struct backend *b, struct staging *s)
+{
+    if (s->upload.size)
+        b->ops->mem_free(b, &s->upload);
+    if (s->readback.size)
+        b->ops->mem_free(b, &s->readback);
+    free(s);
+}
+
 static struct staging *pop(ratp_device *device)
 {
     pthread_mutex_lock(&device->staging_lock);
@@ -79,10 +88,14 @@ static struct staging *pop(ratp_device *device)
     return s ? s : calloc(1, sizeof *s);
 }
 
-void staging_give(ratp_device *device, struct staging *s)
+void staging_give(ratp_device *device, struct staging *s, ratp_status status)
 {
     if (!s)
         return;
+    if (status) { /* the device may still be using it, and nobody else should */
+        staging_free(device->backend, s);
+        return;
+    }
     pthread_mutex_lock(&device->staging_lock);
     s->next = device->staging;
     device->staging = s;
@@ -122,14 +135,17 @@ ratp_status staging_take(ratp_device *device, struct staged *items, uint32_t cou
         return RATP_OK;
 
     struct backend *b = device->backend;
+    ratp_status status = b->ops->alive(b, err);
+    if (status)
+        return status;
     struct staging *s = pop(device);
     if (!s)
         return fail(err, RATP_OUT_OF_MEMORY, "no host memory for staging");
-    ratp_status status = grow(b, &s->upload, upload, MEM_UPLOAD, "staged operands", err);
+    status = grow(b, &s->upload, upload, MEM_UPLOAD, "staged operands", err);
     if (!status)
         status = grow(b, &s->readback, readback, MEM_READBACK, "staged results", err);
     if (status) {
-        staging_give(device, s);
+        staging_give(device, s, RATP_OK);
         return status;
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -154,14 +170,9 @@ void staging_fetch(const struct staging *s, const struct staged *items, uint32_t
 
 void staging_free_all(ratp_device *device)
 {
-    struct backend *b = device->backend;
     while (device->staging) {
         struct staging *s = device->staging;
         device->staging = s->next;
-        if (s->upload.size)
-            b->ops->mem_free(b, &s->upload);
-        if (s->readback.size)
-            b->ops->mem_free(b, &s->readback);
-        free(s);
+        staging_free(device->backend, s);
     }
 }

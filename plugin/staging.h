@@ -24,8 +24,8 @@ ratp_status staging_take(ratp_device *device, struct staged *items, uint32_t cou
                          struct staging **out, struct error *err);
 /* Copies results to host memory, after the wait. */
 void staging_fetch(const struct staging *s, const struct staged *items, uint32_t count);
-/* NULL is accepted. */
-void staging_give(ratp_device *device, struct staging *s);
+/* Gives it back after a call that ended with `status`. NULL is accepted. */
+void staging_give(ratp_device *device, struct staging *s, ratp_status status);
 
 void staging_free_all(ratp_device *device);
 

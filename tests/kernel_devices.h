@@ -25,7 +25,7 @@ static inline bool kernel_device_open(struct vk_instance *instance, uint32_t ind
                                       struct error *err)
 {
     struct vk_device *device = NULL;
-    if (!CHECK(vk_device_open(instance, index, 0, &device, err) == RATP_OK))
+    if (!CHECK(vk_device_open(instance, index, 0, 0, &device, err) == RATP_OK))
         return false;
     const struct vk_caps *caps = vk_device_caps(device);
     /* SwiftShader, with subgroups of 4, compiles slowly; llvmpipe tells as much. */

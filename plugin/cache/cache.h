@@ -355,19 +355,23 @@ ratp_cache *step_cache(const ratp_step *step);
 ratp_status step_may_attend(const ratp_step *step, uint32_t layer, struct error *err);
 ratp_status step_run(ratp_step *step, uint32_t layer, const struct step_io *io,
                      struct error *err);
-/* Whether step_attach was called. */
-bool step_recording(const ratp_step *step);
-/* From now on step_run records on `stream`, which the caller made; what was
- * recorded before stays where it is. The stream is not submitted by the step. */
-ratp_status step_attach(ratp_step *step, struct stream *stream, struct error *err);
-/* The ticket after which the attached stream's work is done. */
-ratp_status step_attached_done(ratp_step *step, ticket done, struct error *err);
+/* The same for step_record, step_recorded and step_sync. */
+ratp_status step_may_record(const ratp_step *step, struct error *err);
+ratp_status step_may_end_record(const ratp_step *step, struct error *err);
+ratp_status step_may_sync(const ratp_step *step, struct error *err);
+/* What ends everything that is done on a step's stream, once the arguments and the order of
+ * calls were found good: a failure leaves it half done, and the step can only be aborted. */
+ratp_status step_acted(ratp_step *step, ratp_status status);
 /* The stream that the next step_run records on (made if there is none). */
 ratp_status step_stream(ratp_step *step, struct stream **out, struct error *err);
+/* The step's stream records into the host's command buffer: the step does not submit it. */
+void step_attached(ratp_step *step);
+/* The ticket after which the attached stream's work is done. */
+void step_attached_done(ratp_step *step, ticket done);
 /* Frees the step when it succeeds. */
 ratp_status step_finish(ratp_step *step, struct error *err);
 /* Work that was recorded into the host's command buffer has been submitted
- * (and step_attached_done called), or never will be. */
+ * (and step_attached_done called, or waited for), or never will be. */
 void step_cancel(ratp_step *step);
 
 /* ---- pool.c -------------------------------------------------------------- */

@@ -290,11 +290,9 @@ ratp_status step_finish(ratp_step *step, struct error *err)
         struct stream *stream = step->stream;
         ticket done;
         step->stream = NULL;
-        ratp_status status = b->ops->stream_submit(b, stream, &done, err);
-        if (status) {
-            step->broken = true;
+        ratp_status status = step_acted(step, b->ops->stream_submit(b, stream, &done, err));
+        if (status)
             return status;
-        }
     }
     for (uint32_t i = 0; i < step->count; i++) {
         struct step_part *part = &step->parts[i];

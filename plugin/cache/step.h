@@ -42,7 +42,7 @@ struct ratp_step {
     bool attached;         /* the stream records into the host's command buffer */
     bool awaited;          /* the attached work's ticket is not known yet */
     bool begun;            /* states of new sequences are cleared */
-    bool broken;           /* an attend failed */
+    bool broken;           /* something failed half-way: see step_acted */
     bool *attended;        /* [layers] */
     uint32_t attended_count;
 };

@@ -11,10 +11,19 @@ ratp_cache *step_cache(const ratp_step *step)
     return step->cache;
 }
 
-ratp_status step_may_attend(const ratp_step *step, uint32_t layer, struct error *err)
+static ratp_status intact(const ratp_step *step, struct error *err)
 {
     if (step->broken)
         return fail(err, RATP_WRONG_STATE, "an earlier call of this step failed; abort it");
+    return RATP_OK;
+}
+
+ratp_status step_may_attend(const ratp_step *step, uint32_t layer, struct error *err)
+{
+    struct backend *b = step->cache->backend;
+    ratp_status status = intact(step, err);
+    if (status)
+        return status;
     if (layer >= step->cache->layers)
         return fail(err, RATP_INVALID_ARGUMENT, "layer is %u, the geometry has %u", layer,
                     step->cache->layers);
@@ -23,12 +32,47 @@ ratp_status step_may_attend(const ratp_step *step, uint32_t layer, struct error 
     if (step->attached && !step->awaited)
         return fail(err, RATP_WRONG_STATE,
                     "step_recorded was called; call step_record again, or commit or abort the step");
+    return b->ops->alive(b, err);
+}
+
+ratp_status step_may_record(const ratp_step *step, struct error *err)
+{
+    ratp_status status = intact(step, err);
+    if (status || step->attached)
+        return status;
+    if (step->attended_count)
+        return fail(err, RATP_WRONG_STATE,
+                    "%u layers were attended before step_record; record before the first attend",
+                    step->attended_count);
+    if (step->stream)
+        return fail(err, RATP_WRONG_STATE,
+                    "step_sync was called before step_record; a recorded step waits and signals "
+                    "in the host's own submission");
     return RATP_OK;
 }
 
-bool step_recording(const ratp_step *step)
+/* A broken step too: what the host has submitted of it must be waited for. */
+ratp_status step_may_end_record(const ratp_step *step, struct error *err)
 {
-    return step->attached;
+    if (!step->attached)
+        return fail(err, RATP_WRONG_STATE, "step_recorded needs a step_record before it");
+    return RATP_OK;
+}
+
+ratp_status step_may_sync(const ratp_step *step, struct error *err)
+{
+    ratp_status status = intact(step, err);
+    if (!status && step->attached)
+        status = fail(err, RATP_WRONG_STATE,
+                      "the step records into the host's command buffer: the host synchronises it");
+    return status;
+}
+
+ratp_status step_acted(ratp_step *step, ratp_status status)
+{
+    if (status)
+        step->broken = true;
+    return status;
 }
 
 ratp_status step_stream(ratp_step *step, struct stream **out, struct error *err)
@@ -153,41 +197,21 @@ ratp_status step_run(ratp_step *step, uint32_t layer, const struct step_io *io, 
     if (step->attached && io->wait)
         return fail(err, RATP_INVALID_ARGUMENT,
                     "io has operands in host memory, a recorded step wants buffers only");
-    status = run(step, layer, io, err);
-    if (status) {
-        step->broken = true;
+    status = step_acted(step, run(step, layer, io, err));
+    if (status)
         return status;
-    }
     step->attended[layer] = true;
     step->attended_count++;
     return RATP_OK;
 }
 
-ratp_status step_attach(ratp_step *step, struct stream *stream, struct error *err)
+void step_attached(ratp_step *step)
 {
-    struct backend *b = step->cache->backend;
-    if (step->broken)
-        return fail(err, RATP_WRONG_STATE, "an earlier call of this step failed; abort it");
-    if (!step->attached && step->attended_count)
-        return fail(err, RATP_WRONG_STATE,
-                    "%u layers were attended before step_record; record before the first attend",
-                    step->attended_count);
-    if (step->stream && !step->attached)
-        return fail(err, RATP_WRONG_STATE,
-                    "step_sync was called before step_record; a recorded step waits and signals "
-                    "in the host's own submission");
-    if (step->stream && step->stream != stream)
-        b->ops->stream_drop(b, step->stream);
-    step->stream = stream;
     step->attached = step->awaited = true;
-    return RATP_OK;
 }
 
-ratp_status step_attached_done(ratp_step *step, ticket done, struct error *err)
+void step_attached_done(ratp_step *step, ticket done)
 {
-    if (!step->attached)
-        return fail(err, RATP_WRONG_STATE, "step_recorded needs a step_record before it");
     step->frame->busy = done;
     step->awaited = false;
-    return RATP_OK;
 }

@@ -4,11 +4,17 @@
 
 #include <stdlib.h>
 
-static void destroy(struct backend *b)
+static bool destroy(struct backend *b)
 {
     struct kernel_backend *k = (struct kernel_backend *)b;
-    vk_device_close(&k->vk);
+    bool settled = vk_device_close(&k->vk);
     free(k);
+    return settled;
+}
+
+static ratp_status alive(struct backend *b, struct error *err)
+{
+    return vk_alive(kernel_device(b), err);
 }
 
 static ratp_status mem_alloc(struct backend *b, uint64_t size, enum mem_kind kind,
@@ -64,6 +70,11 @@ static void stream_drop(struct backend *b, struct stream *s)
 static ratp_status wait(struct backend *b, ticket t, struct error *err)
 {
     return vk_wait(kernel_device(b), t, err);
+}
+
+static bool settle(struct backend *b)
+{
+    return vk_settle(kernel_device(b));
 }
 
 static bool passed(struct backend *b, ticket t)
@@ -181,6 +192,7 @@ static void info(struct backend *b, struct ratp_device_info *out)
 
 static const struct backend_ops ops = {
     .destroy = destroy,
+    .alive = alive,
     .mem_alloc = mem_alloc,
     .mem_free = mem_free,
     .mem_import = mem_import,
@@ -190,6 +202,7 @@ static const struct backend_ops ops = {
     .stream_submit = stream_submit,
     .stream_drop = stream_drop,
     .wait = wait,
+    .settle = settle,
     .passed = passed,
     .latest = latest,
     .copy = copy,

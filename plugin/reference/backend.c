@@ -25,12 +25,20 @@ static struct reference *self(struct backend *b)
     return (struct reference *)b;
 }
 
-static void destroy(struct backend *b)
+static bool destroy(struct backend *b)
 {
     if (!b)
-        return;
+        return true;
     pthread_mutex_destroy(&self(b)->lock);
     free(b);
+    return true;
+}
+
+/* It works in every process, for a child has a copy of all its memory. */
+static ratp_status alive(struct backend *b, struct error *err)
+{
+    (void)b, (void)err;
+    return RATP_OK;
 }
 
 static ratp_status mem_alloc(struct backend *b, uint64_t size, enum mem_kind kind,
@@ -146,6 +154,12 @@ static ratp_status wait_ticket(struct backend *b, ticket t, struct error *err)
     return RATP_OK;
 }
 
+static bool settle(struct backend *b)
+{
+    (void)b;
+    return true;
+}
+
 static bool passed(struct backend *b, ticket t)
 {
     return t <= atomic_load(&self(b)->submitted);
@@ -228,6 +242,7 @@ static bool kernel_form(struct backend *b, uint32_t index, struct ratp_kernel_fo
 
 static const struct backend_ops operations = {
     .destroy = destroy,
+    .alive = alive,
     .mem_alloc = mem_alloc,
     .mem_free = mem_free,
     .mem_import = mem_import,
@@ -237,6 +252,7 @@ static const struct backend_ops operations = {
     .stream_submit = stream_submit,
     .stream_drop = stream_drop,
     .wait = wait_ticket,
+    .settle = settle,
     .passed = passed,
     .latest = latest,
     .copy = copy,

@@ -89,9 +89,9 @@ uint64_t vk_block_address(struct vk_device *d, VkBuffer buffer)
 void vk_block_free(struct vk_device *d, struct vk_block *b)
 {
     if (b->owner != BLOCK_HOST) {
-        if (b->buffer)
+        if (b->buffer && !d->left)
             d->vk.vkDestroyBuffer(d->handle, b->buffer, NULL);
-        if (b->memory)
+        if (b->memory && !d->left)
             d->vk.vkFreeMemory(d->handle, b->memory, NULL);
         if (b->counted) {
             d->allocated -= b->size;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 const char *vk_result_name(VkResult result)
 {
@@ -37,6 +38,7 @@ ratp_status vk_failed(struct vk_device *d, VkResult result, const char *call, st
 {
     switch (result) {
     case VK_ERROR_DEVICE_LOST:
+        atomic_store(&d->denied, true);
         if (!atomic_exchange(&d->lost, true))
             log_write(&d->log, RATP_LOG_ERROR, "device \"%s\" is lost: %s said so",
                       d->physical.info.name, call);
@@ -51,8 +53,19 @@ ratp_status vk_failed(struct vk_device *d, VkResult result, const char *call, st
     }
 }
 
+bool vk_here(const struct vk_device *d)
+{
+    return d->process == getpid();
+}
+
 ratp_status vk_alive(struct vk_device *d, struct error *err)
 {
+    if (!vk_here(d))
+        return fail(err, RATP_DEVICE_LOST,
+                    "device \"%s\" is lost in this process, %ld: process %ld opened it, and "
+                    "fork() leaves the driver's threads behind; create an instance of this "
+                    "process's own",
+                    d->physical.info.name, (long)getpid(), (long)d->process);
     if (!atomic_load(&d->lost))
         return RATP_OK;
     return fail(err, RATP_DEVICE_LOST, "device \"%s\" was lost earlier", d->physical.info.name);
@@ -74,8 +87,10 @@ void vk_name(struct vk_device *d, VkObjectType type, uint64_t handle, const char
 
 /* A device without a VkDevice yet. */
 static struct vk_device *device_new(const struct log *log, const struct vk_physical *physical,
-                                    const struct vk_calls *calls, uint64_t budget)
+                                    const struct vk_calls *calls, uint64_t budget,
+                                    uint64_t wait_limit_ms)
 {
+    const uint64_t ms = 1000000, wait_limit = wait_limit_ms ? wait_limit_ms : 10 * 60 * 1000;
     struct vk_device *d = calloc(1, sizeof *d);
     if (!d)
         return NULL;
@@ -84,7 +99,9 @@ static struct vk_device *device_new(const struct log *log, const struct vk_physi
         d->physical = *physical;
     if (calls)
         d->calls = *calls;
+    d->process = getpid();
     d->budget = budget ? budget : UINT64_MAX;
+    d->wait_limit = wait_limit < UINT64_MAX / ms ? wait_limit * ms : UINT64_MAX;
     d->freed_tail = &d->freed;
     pthread_mutex_init(&d->queue_lock, NULL);
     pthread_mutex_init(&d->lock, NULL);
@@ -112,9 +129,14 @@ error:
 }
 
 ratp_status vk_device_open(struct vk_instance *instance, uint32_t index, uint64_t budget,
-                           struct vk_device **out, struct error *err)
+                           uint64_t wait_limit_ms, struct vk_device **out, struct error *err)
 {
     *out = NULL;
+    if (instance->process != getpid())
+        return fail(err, RATP_WRONG_STATE,
+                    "the instance was created by process %ld, and this is process %ld: fork() "
+                    "leaves the driver's threads behind; create an instance of this process's own",
+                    (long)instance->process, (long)getpid());
     if (index >= instance->physical_count)
         return fail(err, RATP_NOT_FOUND, "device index is %u, there are %u Vulkan devices", index,
                     instance->physical_count);
@@ -122,9 +144,11 @@ ratp_status vk_device_open(struct vk_instance *instance, uint32_t index, uint64_
     if (!physical->info.usable)
         return fail(err, RATP_UNSUPPORTED, "device \"%s\" %s", physical->info.name,
                     physical->info.why_not);
-    struct vk_device *d = device_new(&instance->log, physical, &instance->calls, budget);
+    struct vk_device *d = device_new(&instance->log, physical, &instance->calls, budget,
+                                      wait_limit_ms);
     if (!d)
         return fail(err, RATP_OUT_OF_MEMORY, "device: out of host memory");
+    d->owner = instance;
     d->instance = instance->handle;
     d->get = instance->get;
     vk_enabled_fill(&d->enabled, &d->physical);
@@ -183,7 +207,8 @@ ratp_status vk_device_import(const struct log *log, const struct ratp_vulkan_dev
     ratp_status status = check_host_device(params, err);
     if (status != RATP_OK)
         return status;
-    struct vk_device *d = device_new(log, NULL, NULL, params->memory_budget);
+    struct vk_device *d = device_new(log, NULL, NULL, params->memory_budget,
+                                      params->wait_limit_ms);
     if (!d)
         return fail(err, RATP_OUT_OF_MEMORY, "device: out of host memory");
     d->imported = true;
@@ -233,28 +258,49 @@ error:
     return status;
 }
 
-void vk_device_close(struct vk_device **device)
+/* What is still in use cannot be destroyed, and waiting longer would be waiting for ever. */
+static void leave(struct vk_device *d)
+{
+    d->left = true;
+    if (d->owner)
+        atomic_store(&d->owner->left, true);
+    log_write(&d->log, RATP_LOG_ERROR,
+              "device \"%s\" was closed while it worked: what it may still use, its memory and "
+              "pipelines, is left to the driver until the process ends%s",
+              d->physical.info.name,
+              d->imported ? "; the host's VkDevice must not be destroyed while it works" : "");
+}
+
+bool vk_device_close(struct vk_device **device)
 {
     struct vk_device *d = *device;
     if (!d)
-        return;
+        return true;
     *device = NULL;
+    bool here = vk_here(d);
+    if (!here)
+        d->left = true;
+    else if (d->handle && !vk_settle(d))
+        leave(d);
+    bool settled = !here || !d->left;
     if (d->handle) {
-        vk_wait(d, vk_latest(d), NULL);
         vk_transfer_fini(d);
         vk_streams_fini(d);
         vk_memory_fini(d);
         vk_pipelines_fini(d);
-        if (d->timeline)
+        if (d->timeline && !d->left)
             d->vk.vkDestroySemaphore(d->handle, d->timeline, NULL);
-        if (!d->imported)
+        if (!d->imported && !d->left)
             d->vk.vkDestroyDevice(d->handle, NULL);
     }
-    pthread_mutex_destroy(&d->queue_lock);
-    pthread_mutex_destroy(&d->lock);
-    pthread_mutex_destroy(&d->pipeline_lock);
-    pthread_mutex_destroy(&d->transfer_lock);
+    if (here) {
+        pthread_mutex_destroy(&d->queue_lock);
+        pthread_mutex_destroy(&d->lock);
+        pthread_mutex_destroy(&d->pipeline_lock);
+        pthread_mutex_destroy(&d->transfer_lock);
+    }
     free(d);
+    return settled;
 }
 
 const struct vk_caps *vk_device_caps(const struct vk_device *d)

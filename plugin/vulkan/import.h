@@ -22,7 +22,7 @@ VkBuffer vk_mem_buffer(const struct mem *m);
  * waited for, because the host may submit to another queue. */
 ratp_status vk_stream_attach(struct vk_stream *s, VkCommandBuffer commands, struct error *err);
 /* A ticket that passes when the host's point is reached; later submissions run
- * after it. */
+ * after it. On failure the point is waited for. */
 ratp_status vk_external_done(struct vk_device *d, struct ratp_vulkan_point done, ticket *out,
                              struct error *err);
 /* What follows waits for `wait`, and `signal` is signalled after it; either

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char validation_layer[] = "VK_LAYER_KHRONOS_validation";
 
@@ -95,6 +96,7 @@ ratp_status vk_instance_create(const struct log *log, bool validation, struct vk
     if (!instance)
         return fail(err, RATP_OUT_OF_MEMORY, "instance: out of host memory");
     instance->log = *log;
+    instance->process = getpid();
     instance->get = get;
     ratp_status status = RATP_OK;
 
@@ -186,9 +188,11 @@ void vk_instance_destroy(struct vk_instance **instance)
     if (!i)
         return;
     *instance = NULL;
-    if (i->messenger)
+    /* A child process has the drivers' memory without their threads. */
+    bool here = i->process == getpid();
+    if (i->messenger && here)
         i->calls.DestroyDebugUtilsMessengerEXT(i->handle, i->messenger, NULL);
-    if (i->handle) {
+    if (i->handle && here && !atomic_load(&i->left)) {
         PFN_vkDestroyInstance destroy =
             (PFN_vkDestroyInstance)i->get(i->handle, "vkDestroyInstance");
         if (destroy)

@@ -14,6 +14,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 
 /* ---- Loader ---------------------------------------------------------------- */
 
@@ -98,6 +99,8 @@ struct vk_instance {
     VkDebugUtilsMessengerEXT messenger;
     struct vk_physical *physical;
     uint32_t physical_count;
+    pid_t process;    /* that made it */
+    atomic_bool left; /* a device of it was left as it was: see struct vk_device */
 };
 
 /* ---- Device -------------------------------------------------------------------- */
@@ -118,6 +121,8 @@ struct vk_device {
     struct VolkDeviceTable vk;
     VkDevice handle;
     bool imported;
+    pid_t process; /* that opened it: no other may use it */
+    struct vk_instance *owner; /* of own devices */
     struct vk_enabled enabled; /* of own devices */
     VkQueue queue;
     uint32_t queue_index;
@@ -126,6 +131,14 @@ struct vk_device {
     void *queue_user;
 
     atomic_bool lost;
+    /* Why it is lost, for what must have ended before something is destroyed. */
+    atomic_bool denied; /* the driver said so */
+    atomic_bool stuck;  /* nothing ended for as long as wait_limit */
+    atomic_bool untold; /* the host's work uses our memory, and nothing tells when it ends */
+    /* While it is closed: what was made of the driver stays, because it may be in use, or
+     * is another process's. */
+    bool left;
+    uint64_t wait_limit; /* nanoseconds */
     VkSemaphore timeline;
     _Atomic ticket submitted; /* newest ticket */
     _Atomic ticket completed; /* newest one known to have passed */
@@ -151,13 +164,14 @@ struct vk_device {
 
     pthread_mutex_t transfer_lock; /* of the staging memory */
     struct mem staging_up, staging_down;
+    ticket staging_used[2]; /* when the halves of staging_up have been read */
 };
 
 /* Turns a failed Vulkan call into a status; a lost device stays lost. */
 ratp_status vk_failed(struct vk_device *d, VkResult result, const char *call, struct error *err);
 const char *vk_result_name(VkResult result);
-/* RATP_DEVICE_LOST when it is. */
-ratp_status vk_alive(struct vk_device *d, struct error *err);
+/* Whether this is the process that opened it. */
+bool vk_here(const struct vk_device *d);
 void vk_name(struct vk_device *d, VkObjectType type, uint64_t handle, const char *name);
 
 /* `status = ...; goto error` when a Vulkan call fails. Needs the locals `d`,
@@ -192,12 +206,13 @@ struct vk_stream {
     struct vk_device *device;
     struct vk_stream *next;
     uint64_t serial;
-    ticket ticket;       /* once submitted */
+    ticket ticket;       /* once submitted, else 0 */
     VkCommandPool pool;
     struct vk_part *parts; /* command buffers are kept when the stream is recycled */
     uint32_t part_count, part_room, part_made;
     VkCommandBuffer commands; /* being recorded */
     bool attached;
+    bool failed;   /* half-way: it can only be dropped */
     bool dirty;    /* something was recorded since the last barrier */
     bool recorded; /* something was recorded since the part began */
     VkPipeline bound;
@@ -206,8 +221,15 @@ struct vk_stream {
 void vk_streams_fini(struct vk_device *d);
 /* Moves finished streams back to the idle list. With d->lock held. */
 void vk_streams_recycle_locked(struct vk_device *d);
-/* For vk_dispatch and copies: RATP_DEVICE_LOST early. */
+/* Whether anything can be done with it but to drop it. */
+ratp_status vk_stream_usable(const struct vk_stream *s, struct error *err);
+/* For vk_dispatch and copies, when they record. */
 ratp_status vk_stream_ready(struct vk_stream *s, struct error *err);
+
+/* ---- Waiting ------------------------------------------------------------------------- */
+
+/* Waits for the host's work up to `point`, whose end no ticket will tell. */
+void vk_settle_point(struct vk_device *d, struct ratp_vulkan_point point);
 
 /* ---- Pipelines ---------------------------------------------------------------------- */
 

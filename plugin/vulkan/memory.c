@@ -190,6 +190,10 @@ void vk_mem_free(struct vk_device *d, struct mem *m)
     *m = (struct mem){0};
     if (!p)
         return;
+    if (!vk_here(d)) { /* its block stays as it is until the device is closed */
+        free(p);
+        return;
+    }
     pthread_mutex_lock(&d->lock);
     p->serial = d->serial;
     p->next = NULL;
@@ -264,7 +268,9 @@ ratp_status vk_mem_wrap(struct vk_device *d, VkBuffer buffer, uint64_t offset, u
 {
     *out = (struct mem){0};
     struct vk_piece *p = NULL;
-    ratp_status status = piece_alone(size, BLOCK_HOST, &p, err);
+    ratp_status status = vk_alive(d, err);
+    if (status == RATP_OK)
+        status = piece_alone(size, BLOCK_HOST, &p, err);
     if (status != RATP_OK)
         return status;
     p->offset = offset;

@@ -53,7 +53,8 @@ void vk_pipelines_fini(struct vk_device *d)
     for (uint32_t i = 0; d->pipelines && i < d->pipeline_room; i++) {
         for (struct vk_pipeline *p = d->pipelines[i], *next; p; p = next) {
             next = p->next;
-            d->vk.vkDestroyPipeline(d->handle, p->handle, NULL);
+            if (!d->left)
+                d->vk.vkDestroyPipeline(d->handle, p->handle, NULL);
             free(p);
         }
     }
@@ -61,11 +62,12 @@ void vk_pipelines_fini(struct vk_device *d)
     d->pipelines = NULL;
     for (struct vk_layout *l = d->layouts, *next; l; l = next) {
         next = l->next;
-        d->vk.vkDestroyPipelineLayout(d->handle, l->handle, NULL);
+        if (!d->left)
+            d->vk.vkDestroyPipelineLayout(d->handle, l->handle, NULL);
         free(l);
     }
     d->layouts = NULL;
-    if (d->pipeline_cache)
+    if (d->pipeline_cache && !d->left)
         d->vk.vkDestroyPipelineCache(d->handle, d->pipeline_cache, NULL);
     d->pipeline_cache = VK_NULL_HANDLE;
 }

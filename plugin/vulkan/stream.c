@@ -1,5 +1,4 @@
-/* Streams: command buffers that are recycled, their submission, and tickets,
- * which are the values of the device's timeline semaphore. */
+/* Streams: command buffers that are recycled, and their submission. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -49,9 +48,17 @@ bool vk_stream_attached(const struct vk_stream *s)
     return s->attached;
 }
 
-ratp_status vk_stream_ready(struct vk_stream *s, struct error *err)
+ratp_status vk_stream_usable(const struct vk_stream *s, struct error *err)
 {
     ratp_status status = vk_alive(s->device, err);
+    if (status == RATP_OK && s->failed)
+        status = fail(err, RATP_WRONG_STATE, "an earlier call on the stream failed; drop it");
+    return status;
+}
+
+ratp_status vk_stream_ready(struct vk_stream *s, struct error *err)
+{
+    ratp_status status = vk_stream_usable(s, err);
     if (status == RATP_OK)
         s->dirty = s->recorded = true;
     return status;
@@ -110,7 +117,7 @@ error:
 
 static void stream_destroy(struct vk_stream *s)
 {
-    if (s->pool)
+    if (s->pool && !s->device->left)
         s->device->vk.vkDestroyCommandPool(s->device->handle, s->pool, NULL);
     free(s->parts);
     free(s);
@@ -151,18 +158,20 @@ void vk_streams_recycle_locked(struct vk_device *d)
     }
 }
 
-/* Takes a stream off the open list. `used`: its command buffers are in a
- * submission that has ticket s->ticket. */
-static void stream_close(struct vk_stream *s, bool used)
+/* Takes a stream off the open list. Its command buffers are used again when what was
+ * submitted of them, if anything, is done. */
+static void stream_close(struct vk_stream *s)
 {
     struct vk_device *d = s->device;
+    if (!vk_here(d)) /* vk_device_close finds it on the open list */
+        return;
     pthread_mutex_lock(&d->lock);
     struct vk_stream **at = &d->open;
     while (*at && *at != s)
         at = &(*at)->next;
     if (*at)
         *at = s->next;
-    struct vk_stream **list = used ? &d->retired : &d->idle;
+    struct vk_stream **list = s->ticket ? &d->retired : &d->idle;
     s->next = *list;
     *list = s;
     vk_streams_recycle_locked(d);
@@ -188,7 +197,8 @@ ratp_status vk_stream_begin(struct vk_device *d, struct vk_stream **out, struct 
         return status;
     s->next = NULL;
     s->part_count = 0;
-    s->attached = false;
+    s->ticket = 0;
+    s->attached = s->failed = false;
 
     pthread_mutex_lock(&d->lock);
     s->serial = d->serial++;
@@ -205,14 +215,14 @@ ratp_status vk_stream_begin(struct vk_device *d, struct vk_stream **out, struct 
     *out = s;
     return RATP_OK;
 error:
-    stream_close(s, false);
+    stream_close(s);
     return status;
 }
 
 void vk_stream_drop(struct vk_stream *s)
 {
     if (s)
-        stream_close(s, false);
+        stream_close(s);
 }
 
 /* One vkQueueSubmit; the last batch gets our ticket as its signal. */
@@ -228,7 +238,9 @@ static ratp_status queue_submit(struct vk_device *d, const struct vk_part *parts
     VkSubmitInfo few_infos[FEW], *infos = few_infos;
     static const VkPipelineStageFlags stages[2] = {VK_PIPELINE_STAGE_ALL_COMMANDS_BIT,
                                                    VK_PIPELINE_STAGE_ALL_COMMANDS_BIT};
-    ratp_status status;
+    ratp_status status = vk_alive(d, err);
+    if (status != RATP_OK)
+        return status;
     if (count > FEW) {
         batches = malloc(count * sizeof *batches);
         infos = malloc(count * sizeof *infos);
@@ -320,20 +332,17 @@ static ratp_status submit_parts(struct vk_stream *s, struct error *err)
 
 ratp_status vk_stream_submit(struct vk_stream *s, ticket *out, struct error *err)
 {
-    struct vk_device *d = s->device;
-    ticket t = vk_latest(d);
-    ratp_status status = vk_alive(d, err);
-    bool used = false;
+    ticket t = vk_latest(s->device);
+    ratp_status status = vk_stream_usable(s, err);
     if (status == RATP_OK && s->attached) {
         status = fail(err, RATP_WRONG_STATE,
                       "the stream records into the host's command buffer: the host submits it");
     } else if (status == RATP_OK && !stream_empty(s)) {
         status = submit_parts(s, err);
-        used = status == RATP_OK;
-        if (used)
+        if (status == RATP_OK)
             t = s->ticket;
     }
-    stream_close(s, used);
+    stream_close(s);
     *out = status == RATP_OK ? t : 0;
     return status;
 }
@@ -341,7 +350,7 @@ ratp_status vk_stream_submit(struct vk_stream *s, ticket *out, struct error *err
 ratp_status vk_stream_sync(struct vk_stream *s, const struct ratp_vulkan_point *wait,
                            const struct ratp_vulkan_point *signal, struct error *err)
 {
-    ratp_status status = vk_alive(s->device, err);
+    ratp_status status = vk_stream_usable(s, err);
     if (status != RATP_OK)
         return status;
     if (s->attached)
@@ -351,7 +360,8 @@ ratp_status vk_stream_sync(struct vk_stream *s, const struct ratp_vulkan_point *
         status = part_end(s, err);
         if (status == RATP_OK)
             status = part_begin(s, err);
-        if (status != RATP_OK)
+        s->failed = status != RATP_OK;
+        if (s->failed)
             return status;
     }
     struct vk_part *part = &s->parts[s->part_count - 1];
@@ -365,23 +375,23 @@ ratp_status vk_stream_sync(struct vk_stream *s, const struct ratp_vulkan_point *
 ratp_status vk_stream_attach(struct vk_stream *s, VkCommandBuffer commands, struct error *err)
 {
     struct vk_device *d = s->device;
-    ratp_status status = vk_alive(d, err);
+    ratp_status status = vk_stream_usable(s, err);
     if (status != RATP_OK)
         return status;
     if (!s->attached) {
         if (s->part_count > 1 || s->parts[0].signal.semaphore)
             return fail(err, RATP_WRONG_STATE,
                         "the stream has points to wait for or signal, and cannot be attached");
-        if (!stream_empty(s)) {
+        if (!stream_empty(s))
             status = submit_parts(s, err);
-            if (status != RATP_OK)
-                return status;
+        if (status == RATP_OK) {
+            pthread_mutex_lock(&d->queue_lock);
+            ticket own = d->own;
+            pthread_mutex_unlock(&d->queue_lock);
+            status = vk_wait(d, own, err);
         }
-        pthread_mutex_lock(&d->queue_lock);
-        ticket own = d->own;
-        pthread_mutex_unlock(&d->queue_lock);
-        status = vk_wait(d, own, err);
-        if (status != RATP_OK)
+        s->failed = status != RATP_OK;
+        if (s->failed)
             return status;
     }
     s->attached = true;
@@ -395,7 +405,10 @@ ratp_status vk_external_done(struct vk_device *d, struct ratp_vulkan_point done,
 {
     struct vk_part part = {.wait = done};
     *out = 0;
-    return queue_submit(d, &part, 1, true, out, err);
+    ratp_status status = queue_submit(d, &part, 1, true, out, err);
+    if (status != RATP_OK)
+        vk_settle_point(d, done);
+    return status;
 }
 
 void vk_streams_fini(struct vk_device *d)
@@ -408,59 +421,4 @@ void vk_streams_fini(struct vk_device *d)
         }
     }
     d->open = d->retired = d->idle = NULL;
-}
-
-ticket vk_latest(struct vk_device *d)
-{
-    return atomic_load(&d->submitted);
-}
-
-/* Remembers that `t` has passed. */
-static void note_passed(struct vk_device *d, ticket t)
-{
-    ticket known = atomic_load(&d->completed);
-    while (known < t && !atomic_compare_exchange_weak(&d->completed, &known, t)) {
-    }
-}
-
-bool vk_passed(struct vk_device *d, ticket t)
-{
-    if (t <= atomic_load(&d->completed))
-        return true;
-    if (atomic_load(&d->lost))
-        return false;
-    uint64_t value = 0;
-    VkResult result = d->vk.vkGetSemaphoreCounterValue(d->handle, d->timeline, &value);
-    if (result != VK_SUCCESS) {
-        vk_failed(d, result, "vkGetSemaphoreCounterValue", NULL);
-        return false;
-    }
-    note_passed(d, value);
-    return t <= value;
-}
-
-ratp_status vk_wait(struct vk_device *d, ticket t, struct error *err)
-{
-    if (t > vk_latest(d))
-        return fail(err, RATP_INTERNAL, "ticket %llu was never given out",
-                    (unsigned long long)t);
-    VkSemaphoreWaitInfo info = {
-        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
-        .semaphoreCount = 1,
-        .pSemaphores = &d->timeline,
-        .pValues = &t,
-    };
-    /* In slices, so that a loss that another thread has seen ends the wait. */
-    const uint64_t slice = 250 * 1000 * 1000;
-    while (t > atomic_load(&d->completed)) {
-        ratp_status status = vk_alive(d, err);
-        if (status != RATP_OK)
-            return status;
-        VkResult result = d->vk.vkWaitSemaphores(d->handle, &info, slice);
-        if (result == VK_SUCCESS)
-            note_passed(d, t);
-        else if (result != VK_TIMEOUT)
-            return vk_failed(d, result, "vkWaitSemaphores", err);
-    }
-    return vk_alive(d, err);
 }

@@ -47,7 +47,7 @@ static ratp_status write_staged(struct vk_device *d, const struct mem *m, uint64
                                 const uint8_t *data, uint64_t size, struct error *err)
 {
     const uint64_t half = VK_STAGING_BYTES / 2;
-    ticket used[2] = {0, 0};
+    ticket *used = d->staging_used; /* kept from call to call: a wait may have failed */
     ratp_status status = staging(d, &d->staging_up, MEM_UPLOAD, err);
     for (unsigned turn = 0; status == RATP_OK && size; turn ^= 1) {
         uint64_t part = at_most(size, half);

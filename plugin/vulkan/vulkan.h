@@ -86,11 +86,18 @@ void vk_instance_destroy(struct vk_instance **instance);
 uint32_t vk_device_count(const struct vk_instance *instance);
 void vk_device_describe(const struct vk_instance *instance, uint32_t index,
                         struct ratp_device_info *info);
-/* `budget` is the most bytes of memory that the device may allocate; 0: no limit. */
+/* `budget` is the most bytes of memory that the device may allocate; 0: no limit.
+ * `wait_limit_ms`: see ratp_device_params; 0: the default. */
 ratp_status vk_device_open(struct vk_instance *instance, uint32_t index, uint64_t budget,
-                           struct vk_device **out, struct error *err);
-/* Waits for all work, then frees everything. */
-void vk_device_close(struct vk_device **device);
+                           uint64_t wait_limit_ms, struct vk_device **out, struct error *err);
+/* Waits for all work as vk_settle does, then frees everything. False where that waits in
+ * vain: then all that the device may still use is left to the driver for good, its VkDevice
+ * and VkInstance too. In a process that did not open the device the driver's objects are
+ * left as well, and nothing is waited for: true. */
+bool vk_device_close(struct vk_device **device);
+/* RATP_DEVICE_LOST when it is, and in a process that did not open it. Before any lock of the
+ * device is taken: in a child process it may be held by a thread that is not there. */
+ratp_status vk_alive(struct vk_device *d, struct error *err);
 void vk_device_info(const struct vk_device *d, struct ratp_device_info *info);
 
 /* ---- Memory: as the operations of the same names in backend.h ------------- */
@@ -119,7 +126,11 @@ void vk_memory_stats(struct vk_device *d, struct vk_memory_stats *out);
 ratp_status vk_stream_begin(struct vk_device *d, struct vk_stream **out, struct error *err);
 ratp_status vk_stream_submit(struct vk_stream *s, ticket *out, struct error *err);
 void vk_stream_drop(struct vk_stream *s);
+/* RATP_DEVICE_LOST when nothing ends for as long as the device's limit. */
 ratp_status vk_wait(struct vk_device *d, ticket t, struct error *err);
+/* Waits until nothing that was submitted is in use any more, even when the device is said to
+ * be lost. False: the limit passed, and it may be in use for ever. */
+bool vk_settle(struct vk_device *d);
 bool vk_passed(struct vk_device *d, ticket t);
 ticket vk_latest(struct vk_device *d);
 

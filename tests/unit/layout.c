@@ -107,7 +107,8 @@ SIZE(ratp_device_info, 832);
 AT(ratp_device_params, struct_size, 0);
 AT(ratp_device_params, name, 8);
 AT(ratp_device_params, memory_budget, 16);
-SIZE(ratp_device_params, 24);
+AT(ratp_device_params, wait_limit_ms, 24);
+SIZE(ratp_device_params, 32);
 
 AT(ratp_kernel_form, struct_size, 0);
 AT(ratp_kernel_form, kernel, 8);
@@ -283,7 +284,8 @@ AT(ratp_vulkan_device, extensions, 80);
 AT(ratp_vulkan_device, extension_count, 88);
 AT(ratp_vulkan_device, features, 96);
 AT(ratp_vulkan_device, memory_budget, 104);
-SIZE(ratp_vulkan_device, 112);
+AT(ratp_vulkan_device, wait_limit_ms, 112);
+SIZE(ratp_vulkan_device, 120);
 
 AT(ratp_vulkan_buffer, struct_size, 0);
 AT(ratp_vulkan_buffer, buffer, 8);

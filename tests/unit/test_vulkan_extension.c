@@ -83,7 +83,7 @@ static bool open_host(void)
     while (index + 1 < vk_device_count(host_instance) &&
            !host_instance->physical[index].info.usable)
         index++;
-    if (vk_device_open(host_instance, index, 0, &host, &err) != RATP_OK) {
+    if (vk_device_open(host_instance, index, 0, 0, &host, &err) != RATP_OK) {
         fprintf(stderr, "%s\n", err.text);
         return false;
     }

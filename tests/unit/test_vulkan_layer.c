@@ -144,7 +144,7 @@ static void test_budget(void)
     struct vk_device *small = NULL;
     struct vk_memory_stats stats;
     struct mem m[16], big;
-    if (!CHECK(good(vk_device_open(instance, device_index, 1 << 20, &small, &err))))
+    if (!CHECK(good(vk_device_open(instance, device_index, 1 << 20, 0, &small, &err))))
         return;
     int count = 0;
     while (count < 16 && vk_mem_alloc(small, 100000, MEM_DEVICE, "part", &m[count], &err) == RATP_OK)
@@ -427,7 +427,7 @@ static void test_lost(void)
     uint32_t word = 0;
     ticket t = 0;
     size_t size = 0;
-    if (!CHECK(good(vk_device_open(instance, device_index, 0, &doomed, &err))))
+    if (!CHECK(good(vk_device_open(instance, device_index, 0, 0, &doomed, &err))))
         return;
     CHECK(good(vk_mem_alloc(doomed, 64, MEM_DEVICE, "word", &m, &err)));
     CHECK(good(vk_stream_begin(doomed, &s, &err)));
@@ -464,7 +464,7 @@ int main(void)
                info.usable ? "" : ": ", info.why_not);
         if (!info.usable)
             continue;
-        if (!CHECK(good(vk_device_open(instance, device_index, 0, &device, &err))))
+        if (!CHECK(good(vk_device_open(instance, device_index, 0, 0, &device, &err))))
             continue;
         RUN(test_memory);
         RUN(test_budget);

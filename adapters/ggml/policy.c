@@ -53,8 +53,9 @@ static void say(const struct adapter_policy *policy)
     } else {
         complain("policy %s: %.300s%s", file.path, text, size > 300 ? " ..." : "");
         if (strstr(text, "snapkv"))
-            complain("policy %s: snapkv compresses caches of the library's own and not a host's, "
-                     "its heads are dense", file.path);
+            complain("policy %s: snapkv removes keys from a cache, which is possible in the "
+                     "library's own and not in llama.cpp's: heads with snapkv attend all keys "
+                     "here", file.path);
     }
     free(text);
 }
@@ -69,10 +70,10 @@ static struct adapter_policy *parse(char *text, size_t size, char *why, size_t w
     if (!policy)
         snprintf(why, why_size, "no host memory for it");
     else if (twice)
-        snprintf(why, why_size, "memory is given twice");
+        snprintf(why, why_size, "\"memory\" is given twice");
     else if (good && file.started && !memory_is_same(&policy->memory, &file.memory)) {
-        snprintf(why, why_size, "memory is not what it was when the host started, and cannot "
-                 "change until it starts again");
+        snprintf(why, why_size, "its \"memory\" is not what it was when the host started, and "
+                 "cannot change until it starts again");
         good = false;
     }
     if (good && file.ratp->policy_from_json(file.instance, text, size, &policy->variants)) {

@@ -107,7 +107,7 @@ static struct summary *find(const struct summary *like)
 }
 
 /* NULL without memory. */
-static struct summary *add(const struct summary *like, uint64_t bytes)
+static struct summary *add(const struct summary *like, ratp_device *device, uint64_t bytes)
 {
     const struct ratp_buffer_params params = {
         .struct_size = sizeof params, .size = bytes, .kind = RATP_MEMORY_DEVICE};
@@ -117,8 +117,7 @@ static struct summary *add(const struct summary *like, uint64_t bytes)
     all.list = list;
     list[all.count] = *like;
     list[all.count].bytes = bytes;
-    list[all.count].buffer = NULL;
-    if (like->ratp->buffer_create(like->device, &params, &list[all.count].buffer))
+    if (like->ratp->buffer_create(device, &params, &list[all.count].buffer))
         return NULL;
     return &list[all.count++];
 }
@@ -148,7 +147,7 @@ bool summaries_take(const struct ratp_api *ratp, ratp_device *device,
     pthread_mutex_lock(&all.lock);
     struct summary *s = find(&like);
     if (!s)
-        s = add(&like, bytes);
+        s = add(&like, device, bytes);
     if (s) {
         by->summaries = s->buffer;
         by->summarised = s->known < by->first_position ? s->known : by->first_position;
@@ -219,9 +218,10 @@ void summaries_copied(const void *from, const void *to, size_t size)
         const uint32_t known = like.known < cells ? like.known : (uint32_t)cells;
         like.begin = place + (like.begin - begin);
         like.known = 0;
+        like.buffer = NULL;
         struct summary *copy = find(&like);
         if (!copy)
-            copy = add(&like, like.bytes);
+            copy = add(&like, like.device, like.bytes);
         /* Without memory they are made from K. */
         if (copy && copy_bytes(&all.list[i], copy))
             copy->known = known;

@@ -190,11 +190,19 @@ static ratp_status attend(struct adapter_device *device, const struct ggml_tenso
 
 /* ---- Policies ---- */
 
+/* The forward pass that this thread is in. ggml's scheduler runs a pass in one thread, and the
+ * layers of each device in a backend of their own: one after the other. */
+static _Thread_local struct {
+    bool under_way;
+    int layer;       /* of the last attention node */
+    uint64_t policy; /* its number */
+} thread_pass;
+
 /* Sequences of a node whose masks say the same. */
 struct together {
     uint32_t first, count;
     struct mask_plane mask;
-    bool ordered; /* their cells are in order of position */
+    struct order_found found;
 };
 
 /* What keeps the heads of `variant` from attending as it says. */
@@ -206,7 +214,7 @@ static enum fallback refusal_of(const struct ratp_variant *variant, const struct
         return FALLBACK_SNAPKV;
     if (t->mask.why)
         return t->mask.why;
-    return t->ordered ? FALLBACK_NONE : FALLBACK_ORDER;
+    return t->found.ordered ? FALLBACK_NONE : FALLBACK_ORDER;
 }
 
 /* The part of a call that a variant decides, for a run of heads. The variant is read
@@ -275,11 +283,13 @@ static void count(struct adapter_device *device, const struct ggml_tensor *op,
                              summaries_read(device->ratp, device->opened, by));
 }
 
-static ratp_status run_together(struct adapter_device *device, const struct pass *pass,
-                                uint32_t runs, const struct together *t,
-                                const struct ggml_tensor *op, struct node_ways *ways)
+static ratp_status run_together(struct adapter_device *device, struct pass *pass,
+                                const struct together *t, const struct ggml_tensor *op,
+                                struct node_ways *ways)
 {
     const struct ggml_tensor *mask = op->src[MASK_SOURCE];
+    const uint32_t runs = policy_runs(pass->policy, pass->layer, (uint32_t)op->src[1]->ne[2],
+                                      t->found.part, pass->runs);
     const struct ratp_tensor k = {.struct_size = sizeof k, .dtype = dtype_of(op->src[1]->type)};
     ratp_status status = RATP_OK;
     for (uint32_t i = 0; i < runs && !status; i++) {
@@ -303,39 +313,43 @@ static ratp_status run_together(struct adapter_device *device, const struct pass
 static struct together look(struct pass *pass, const struct ggml_tensor *op, uint32_t sequence)
 {
     const int64_t queries = op->src[0]->ne[1];
-    struct together t = {sequence, 1,
-                         mask_read(&pass->masks, op->src[MASK_SOURCE], queries, sequence),
-                         false};
-    if (pass->layer >= 0)
-        t.ordered = order_holds(op->src[1], sequence, queries, !t.mask.why, t.mask.first);
+    struct together t = {
+        .first = sequence,
+        .count = 1,
+        .mask = mask_read(&pass->masks, op->src[MASK_SOURCE], queries, sequence),
+    };
+    const struct order_pass of = {sequence, queries, !t.mask.why, t.mask.first};
+    t.found = order_follow(op->src[1], &of);
     return t;
+}
+
+static bool are_alike(const struct together *a, const struct together *b)
+{
+    return a->mask.why == b->mask.why && a->mask.first == b->mask.first &&
+           a->found.ordered == b->found.ordered && a->found.part == b->found.part;
 }
 
 ratp_status attention_run(struct adapter_device *device, struct pass *pass,
                           const struct ggml_tensor *op)
 {
     const struct ggml_tensor *q = op->src[0], *k = op->src[1];
-    const ratp_part_kind part = q->ne[1] > 1 ? RATP_PART_PROMPT : RATP_PART_DECODE;
     const uint32_t sequences = (uint32_t)q->ne[3];
     struct node_ways ways = {0, 0};
     ratp_status status = RATP_OK;
-    pass->layer = order_layer(k);
+    pass->layer = thread_pass.layer = order_layer(k);
     if (pass->layer >= 0)
         summaries_follow(k, pass->layer, pass->policy, pass->runs);
-    const uint32_t runs = policy_runs(pass->policy, pass->layer, (uint32_t)k->ne[2], part,
-                                      pass->runs);
     struct together now = look(pass, op, 0);
     for (uint32_t i = 1; i <= sequences && !status; i++) {
         struct together next = now;
         if (i < sequences) {
             next = look(pass, op, i);
-            if (next.mask.why == now.mask.why && next.mask.first == now.mask.first &&
-                next.ordered == now.ordered) {
+            if (are_alike(&next, &now)) {
                 now.count++;
                 continue;
             }
         }
-        status = run_together(device, pass, runs, &now, op, &ways);
+        status = run_together(device, pass, &now, op, &ways);
         now = next;
     }
     statistics_attention(&ways);
@@ -350,11 +364,21 @@ void pass_graph(struct pass *pass, struct ggml_cgraph *graph)
     for (int i = 0; i < ggml_graph_n_nodes(graph) && !first; i++)
         if (ggml_graph_node(graph, i)->op == GGML_OP_FLASH_ATTN_EXT)
             first = ggml_graph_node(graph, i);
-    if (!first || (pass->under_way && order_layer(first->src[1]) > pass->layer))
+    if (!first)
+        return;
+    const int layer = order_layer(first->src[1]);
+    if (pass->under_way && layer > pass->layer)
         return;
     pass_end(pass);
-    pass->policy = policy_take();
+    /* Another device had the layers before. Its backend holds the policy, at least until it
+     * begins a pass itself. */
+    if (thread_pass.under_way && layer > thread_pass.layer)
+        pass->policy = policy_take_same(thread_pass.policy);
+    else
+        pass->policy = policy_take();
     pass->under_way = true;
+    thread_pass.under_way = true;
+    thread_pass.policy = policy_number(pass->policy);
 }
 
 void pass_end(struct pass *pass)

@@ -9,7 +9,8 @@
 enum { MAX_HEADS = 1024 };
 
 /* What a backend knows of the forward pass under way. ggml's scheduler gives a pass in
- * several graphs, often one a layer: it lasts while their layers ascend. Zero it to begin. */
+ * several graphs, often one a layer: it lasts while their layers ascend, from one device to the
+ * next. Zero it to begin. */
 struct pass {
     struct adapter_policy *policy; /* held; NULL: dense */
     bool under_way;
@@ -21,7 +22,8 @@ struct pass {
     const struct ratp_tensor *gate;
 };
 
-/* Before a graph's nodes: a new pass has the policy that the file says now. */
+/* Before a graph's nodes: a new pass has the policy that the file says now, one that another
+ * device began has the same as there. */
 void pass_graph(struct pass *pass, struct ggml_cgraph *graph);
 void pass_end(struct pass *pass);
 

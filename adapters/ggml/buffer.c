@@ -57,7 +57,7 @@ static void move_to_host(struct mapped *m, size_t size)
 static void free_buffer(ggml_backend_buffer_t buffer)
 {
     struct mapped *m = buffer->context;
-    order_forget(m->base, buffer->size);
+    order_freed(m->base, buffer->size);
     m->device->ratp->buffer_destroy(&m->buffer);
     free(m);
 }
@@ -79,7 +79,7 @@ static void memset_tensor(ggml_backend_buffer_t buffer, struct ggml_tensor *tens
 {
     (void)buffer;
     memset((unsigned char *)tensor->data + offset, value, size);
-    order_host_wrote(tensor, offset, size);
+    order_host_wrote(tensor, offset, size, NULL);
 }
 
 static void set_tensor(ggml_backend_buffer_t buffer, struct ggml_tensor *tensor, const void *data,
@@ -87,7 +87,7 @@ static void set_tensor(ggml_backend_buffer_t buffer, struct ggml_tensor *tensor,
 {
     (void)buffer;
     memcpy((unsigned char *)tensor->data + offset, data, size);
-    order_host_wrote(tensor, offset, size);
+    order_host_wrote(tensor, offset, size, data);
 }
 
 static void get_tensor(ggml_backend_buffer_t buffer, const struct ggml_tensor *tensor, void *data,
@@ -106,14 +106,14 @@ static bool cpy_tensor(ggml_backend_buffer_t buffer, const struct ggml_tensor *f
     if (!ggml_backend_buffer_is_host(from->buffer))
         return false;
     memcpy(to->data, from->data, ggml_nbytes(from));
-    order_host_wrote(to, 0, ggml_nbytes(to));
+    order_host_wrote(to, 0, ggml_nbytes(from), from->data);
     return true;
 }
 
 static void clear(ggml_backend_buffer_t buffer, uint8_t value)
 {
     memset(get_base(buffer), value, buffer->size);
-    order_forget(get_base(buffer), buffer->size);
+    order_cleared(get_base(buffer), buffer->size);
 }
 
 static const char *type_name(ggml_backend_buffer_type_t type)

@@ -3,6 +3,7 @@
 
 #include "order.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 
 static const char *device_name(ggml_backend_dev_t device)
@@ -71,12 +72,38 @@ static ggml_backend_buffer_type_t device_buffer_type(ggml_backend_dev_t device)
     return &d->buffers;
 }
 
+/* Of the buffer that a tensor lies in; NULL: it lies nowhere yet. */
+static ggml_backend_buffer_type_t type_of(const struct ggml_tensor *tensor)
+{
+    const struct ggml_tensor *root = tensor_root(tensor);
+    return root->buffer ? ggml_backend_buffer_get_type(root->buffer) : NULL;
+}
+
+/* Of a cache whose heads are split over devices (-sm tensor). Nothing that a device may declare
+ * makes the host refuse that; it ends with a failed assertion about the node, so that what to do
+ * is said before. */
+static void warn_of_split(const struct adapter_device *d, const struct ggml_tensor *op)
+{
+    static atomic_bool warned;
+    ggml_backend_buffer_type_t type = type_of(op);
+    ggml_backend_dev_t holder = type ? ggml_backend_buft_get_device(type) : NULL;
+    if (holder && ggml_backend_dev_type(holder) == GGML_BACKEND_DEVICE_TYPE_META &&
+        !atomic_exchange(&warned, true))
+        complain("%s cannot hold a part of each layer, as -sm tensor wants it, because the weights "
+                 "are not here; llama.cpp will now end with a failed assertion: start it with "
+                 "-sm layer", d->name);
+}
+
 static bool device_supports_op(ggml_backend_dev_t device, const struct ggml_tensor *op)
 {
-    (void)device;
+    const struct adapter_device *d = device->context;
+    if (op->op == GGML_OP_SET_ROWS)
+        warn_of_split(d, op);
     const bool supported = op_is_supported(op);
     if (!supported)
         order_host_runs(op);
+    else if (op->op == GGML_OP_FLASH_ATTN_EXT && type_of(op->src[1]) == &d->buffers)
+        order_planned(op);
     return supported;
 }
 

@@ -12,11 +12,16 @@ struct stream {
     size_t begin; /* bytes in the cache */
     size_t cell;  /* bytes of a cell */
     uint32_t ordered;
+    struct sequence_end end;
 };
 
 /* The keys of one layer. */
 struct cache {
     const unsigned char *data;
+    size_t size;
+    /* Tokens of the largest pass that the host has planned, and the sequences among which it
+     * shared them out: it rounds their number up to a multiple. */
+    uint64_t most_tokens, most_sequences;
     struct stream *streams;
     size_t stream_count;
     size_t *written; /* bytes in the cache, of rows that no node has attended yet */
@@ -27,6 +32,7 @@ struct cache {
 struct saved {
     uint64_t hash;
     size_t size;
+    struct sequence_end end; /* known if they were all of the sequence */
 };
 
 enum { SAVED = 8192 };
@@ -65,17 +71,29 @@ static struct cache *find_cache(const void *data)
 }
 
 /* NULL without memory: then nothing of that cache is known to be in order. */
-static struct cache *add_cache(const void *data)
+static struct cache *add_cache(const struct ggml_tensor *tensor)
 {
-    struct cache *c = find_cache(data);
+    const struct ggml_tensor *root = tensor_root(tensor);
+    struct cache *c = find_cache(root->data);
     if (c)
         return c;
     struct cache *caches = realloc(table.caches, (table.count + 1) * sizeof *caches);
     if (!caches)
         return NULL;
     table.caches = caches;
-    caches[table.count] = (struct cache){.data = data};
+    caches[table.count] = (struct cache){.data = root->data, .size = ggml_nbytes(root)};
     return &caches[table.count++];
+}
+
+/* The cache that all of these bytes lie in. */
+static struct cache *holder_of(const unsigned char *data, size_t size)
+{
+    for (size_t i = 0; i < table.count; i++) {
+        struct cache *c = &table.caches[i];
+        if (data >= c->data && data < c->data + c->size && size <= c->size - place_in(c, data))
+            return c;
+    }
+    return NULL;
 }
 
 static struct stream *find_stream(struct cache *c, size_t begin, size_t cell)
@@ -87,7 +105,7 @@ static struct stream *find_stream(struct cache *c, size_t begin, size_t cell)
     if (!streams)
         return NULL;
     c->streams = streams;
-    streams[c->stream_count] = (struct stream){begin, cell, 0};
+    streams[c->stream_count] = (struct stream){.begin = begin, .cell = cell};
     return &streams[c->stream_count++];
 }
 
@@ -148,7 +166,7 @@ void order_set_rows(const struct ggml_tensor *op)
         return;
     spoil_summaries(op);
     pthread_mutex_lock(&table.lock);
-    struct cache *c = add_cache(tensor_root(op)->data);
+    struct cache *c = add_cache(op);
     if (c) {
         const size_t count = (size_t)index->ne[0];
         drop_written(c);
@@ -173,15 +191,30 @@ static struct saved fingerprint(const unsigned char *bytes, size_t size)
         hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
         hash ^= hash >> 32;
     }
-    return (struct saved){hash, size};
+    return (struct saved){.hash = hash, .size = size};
 }
 
-static bool is_saved(struct saved s)
+static const struct saved *find_saved(const struct saved *like)
 {
     for (size_t i = 0; i < SAVED; i++)
-        if (table.saved[i].hash == s.hash && table.saved[i].size == s.size)
-            return true;
-    return false;
+        if (table.saved[i].hash == like->hash && table.saved[i].size == like->size)
+            return &table.saved[i];
+    return NULL;
+}
+
+/* Remembers the cells from a sequence's first on, when they are read in order. */
+static void remember(const struct cache *c, size_t place, size_t size)
+{
+    for (size_t i = 0; i < c->stream_count; i++) {
+        const struct stream *s = &c->streams[i];
+        if (place != s->begin || size == 0 || size > s->ordered * s->cell)
+            continue;
+        struct saved now = fingerprint(c->data + place, size);
+        if (s->end.tokens == size / s->cell)
+            now.end = s->end;
+        if (!find_saved(&now))
+            table.saved[table.saved_next++ % SAVED] = now;
+    }
 }
 
 void order_host_read(const struct ggml_tensor *tensor, size_t offset, size_t size)
@@ -189,16 +222,9 @@ void order_host_read(const struct ggml_tensor *tensor, size_t offset, size_t siz
     if (order_layer(tensor) < 0)
         return;
     pthread_mutex_lock(&table.lock);
-    struct cache *c = find_cache(tensor_root(tensor)->data);
-    const size_t place = c ? place_in(c, tensor->data) + offset : 0;
-    for (size_t i = 0; c && i < c->stream_count; i++) {
-        const struct stream *s = &c->streams[i];
-        if (place != s->begin || size == 0 || size > s->ordered * s->cell)
-            continue;
-        const struct saved now = fingerprint(c->data + place, size);
-        if (!is_saved(now))
-            table.saved[table.saved_next++ % SAVED] = now;
-    }
+    const struct cache *c = find_cache(tensor_root(tensor)->data);
+    if (c)
+        remember(c, place_in(c, tensor->data) + offset, size);
     pthread_mutex_unlock(&table.lock);
 }
 
@@ -206,27 +232,85 @@ void order_host_read(const struct ggml_tensor *tensor, size_t offset, size_t siz
 static void restore(struct cache *c, const struct ggml_tensor *root, size_t place, size_t size)
 {
     const size_t cell = root->nb[1], stream = cell * (size_t)root->ne[1];
-    if (size == 0 || size % cell != 0 || size > stream || place % stream != 0 ||
-        !is_saved(fingerprint(c->data + place, size)))
+    if (size == 0 || size % cell != 0 || size > stream || place % stream != 0)
         return;
-    struct stream *s = find_stream(c, place, cell);
-    if (s)
+    const struct saved now = fingerprint(c->data + place, size);
+    const struct saved *before = find_saved(&now);
+    struct stream *s = before ? find_stream(c, place, cell) : NULL;
+    if (s) {
         s->ordered = (uint32_t)(size / cell);
+        s->end = before->end;
+    }
 }
 
-void order_host_wrote(const struct ggml_tensor *tensor, size_t offset, size_t size)
+/* Whole sequences that lie in the `size` bytes of `source` from `from` on were copied to the
+ * byte `place` of `c`, which may be the same cache. */
+static void carry(struct cache *c, size_t place, struct cache *source, size_t from, size_t size)
 {
-    if (order_layer(tensor) < 0)
-        return;
-    summaries_wrote((const unsigned char *)tensor->data + offset, size);
+    const size_t count = source->stream_count;
+    for (size_t i = 0; i < count; i++) {
+        const struct stream moved = source->streams[i];
+        if (moved.begin < from || moved.begin >= from + size)
+            continue;
+        const size_t cells = (from + size - moved.begin) / moved.cell;
+        struct stream *s = find_stream(c, moved.begin - from + place, moved.cell);
+        if (!s)
+            continue;
+        s->ordered = moved.ordered < cells ? moved.ordered : (uint32_t)cells;
+        s->end = moved.end;
+    }
+}
+
+static void host_wrote(const struct ggml_tensor *tensor, size_t offset, size_t size,
+                       struct cache *source, const unsigned char *from)
+{
+    struct cache *c = find_cache(tensor_root(tensor)->data);
+    const size_t place = place_in(c, tensor->data) + offset;
+    for (size_t i = 0; i < c->stream_count; i++) {
+        struct stream *s = &c->streams[i];
+        if (place + size <= s->begin)
+            continue;
+        cut_at(c, place > s->begin ? place : s->begin);
+        if (place < s->begin + s->end.tokens * s->cell)
+            s->end = (struct sequence_end){0};
+    }
+    if (source)
+        carry(c, place, source, place_in(source, from), size);
+    restore(c, tensor_root(tensor), place, size);
+}
+
+void order_host_wrote(const struct ggml_tensor *tensor, size_t offset, size_t size,
+                      const void *from)
+{
+    const bool keys = order_layer(tensor) >= 0;
+    if (keys) {
+        unsigned char *const to = (unsigned char *)tensor->data + offset;
+        summaries_wrote(to, size);
+        if (from)
+            summaries_copied(from, to, size);
+    }
     pthread_mutex_lock(&table.lock);
-    struct cache *c = add_cache(tensor_root(tensor)->data);
-    if (c) {
-        const size_t place = place_in(c, tensor->data) + offset;
-        for (size_t i = 0; i < c->stream_count; i++)
-            if (place + size > c->streams[i].begin)
-                cut_at(c, place > c->streams[i].begin ? place : c->streams[i].begin);
-        restore(c, tensor_root(tensor), place, size);
+    /* Adding one moves the others, so it comes first. */
+    const bool known = keys && add_cache(tensor);
+    struct cache *source = from ? holder_of(from, size) : NULL;
+    if (source)
+        remember(source, place_in(source, from), size);
+    if (known)
+        host_wrote(tensor, offset, size, source, from);
+    pthread_mutex_unlock(&table.lock);
+}
+
+void order_planned(const struct ggml_tensor *op)
+{
+    const struct ggml_tensor *q = op->src[0], *k = op->src[1];
+    if (order_layer(k) < 0 || !tensor_root(k)->data)
+        return;
+    pthread_mutex_lock(&table.lock);
+    struct cache *c = add_cache(k);
+    const uint64_t sequences = (uint64_t)q->ne[3], tokens = (uint64_t)q->ne[1] * sequences;
+    if (c && tokens > c->most_tokens) {
+        c->most_tokens = tokens;
+        c->most_sequences = sequences;
     }
     pthread_mutex_unlock(&table.lock);
 }
@@ -238,17 +322,30 @@ void order_host_runs(const struct ggml_tensor *op)
         summaries_wrote(root->data, ggml_nbytes(root));
 }
 
-void order_forget(const void *memory, size_t size)
+static void forget(const void *memory, size_t size, bool freed)
 {
     const unsigned char *begin = memory;
     summaries_forget(memory, size);
     pthread_mutex_lock(&table.lock);
-    for (size_t i = table.count; i-- > 0;)
-        if (table.caches[i].data >= begin && table.caches[i].data < begin + size) {
-            forget_streams(&table.caches[i]);
-            table.caches[i] = table.caches[--table.count];
-        }
+    for (size_t i = table.count; i-- > 0;) {
+        struct cache *c = &table.caches[i];
+        if (c->data < begin || c->data >= begin + size)
+            continue;
+        forget_streams(c);
+        if (freed)
+            *c = table.caches[--table.count];
+    }
     pthread_mutex_unlock(&table.lock);
+}
+
+void order_cleared(const void *memory, size_t size)
+{
+    forget(memory, size, false);
+}
+
+void order_freed(const void *memory, size_t size)
+{
+    forget(memory, size, true);
 }
 
 /* The sequence's rows are those of the tokens that were written for it: they are in the
@@ -264,26 +361,52 @@ static bool wrote(const struct cache *c, const struct stream *s, size_t sequence
     return true;
 }
 
-bool order_holds(const struct ggml_tensor *keys, int64_t sequence, int64_t queries, bool causal,
-                 uint32_t first)
+/* Whether the host's pass has no room for another token of each sequence. */
+static bool is_full(const struct cache *c, const struct ggml_tensor *keys, int64_t queries)
 {
-    bool holds = false;
-    pthread_mutex_lock(&table.lock);
-    struct cache *c = find_cache(tensor_root(keys)->data);
-    struct stream *s = NULL;
-    if (c)
-        s = find_stream(c, place_in(c, keys->data) + (size_t)sequence * keys->nb[3], keys->nb[1]);
-    if (s && causal && s->ordered >= first &&
-        wrote(c, s, (size_t)sequence, (size_t)queries, first)) {
-        s->ordered = first + (uint32_t)queries;
-    } else if (c) {
-        const size_t count = (size_t)queries, from = (size_t)sequence * count;
-        for (size_t i = from; i < from + count && i < c->written_count; i++)
-            cut_at(c, c->written[i]);
+    const uint64_t sequences = (uint64_t)keys->ne[3];
+    return ((uint64_t)queries + 1) * sequences + c->most_sequences > c->most_tokens;
+}
+
+static bool is_in_order(struct cache *c, struct stream *s, const struct order_pass *pass)
+{
+    const size_t count = (size_t)pass->queries, from = (size_t)pass->sequence * count;
+    const uint32_t end = pass->first + (uint32_t)count;
+    if (pass->causal && s->ordered >= pass->first &&
+        wrote(c, s, (size_t)pass->sequence, count, pass->first)) {
+        s->ordered = end;
+        return true;
     }
-    holds = s && causal && s->ordered >= first + (uint32_t)queries;
-    if (c && sequence + 1 == keys->ne[3])
+    for (size_t i = from; i < from + count && i < c->written_count; i++)
+        cut_at(c, c->written[i]);
+    return pass->causal && s->ordered >= end;
+}
+
+struct order_found order_follow(const struct ggml_tensor *keys, const struct order_pass *pass)
+{
+    struct sequence_end unknown = {0};
+    struct part_pass part = {
+        .tokens = (uint32_t)pass->queries,
+        .causal = pass->causal,
+        .first = pass->first,
+        .several = keys->ne[3] > 1,
+    };
+    struct order_found found = {.ordered = false};
+    struct stream *s = NULL;
+    pthread_mutex_lock(&table.lock);
+    struct cache *c = order_layer(keys) >= 0 ? find_cache(tensor_root(keys)->data) : NULL;
+    if (c) {
+        part.full = is_full(c, keys, pass->queries);
+        s = find_stream(c, place_in(c, keys->data) + (size_t)pass->sequence * keys->nb[3],
+                        keys->nb[1]);
+    }
+    if (s)
+        found.ordered = is_in_order(c, s, pass);
+    else if (c)
+        drop_written(c);
+    found.part = part_of(s ? &s->end : &unknown, &part);
+    if (c && pass->sequence + 1 == keys->ne[3])
         c->written_count = 0;
     pthread_mutex_unlock(&table.lock);
-    return holds;
+    return found;
 }

@@ -71,25 +71,29 @@ static void *renew(void *old, size_t count, size_t size)
     free(old);
     void *memory = calloc(count, size);
     if (!memory)
-        complain("a packed model: no memory for %zu times %zu bytes", count, size);
+        complain("no host memory for %zu times %zu bytes, which a packed model needs", count, size);
     return memory;
 }
 
 static bool refuse(const struct ggml_tensor *op, const char *why)
 {
-    complain("node %s: a packed model: %s", op->name, why);
+    complain("the policy says that models are packed ones, and llama.cpp's node %s does not fit "
+             "such a model: %s", op->name, why);
     return false;
 }
 
 static bool rows_fit(const struct ggml_tensor *op)
 {
     if (op->src[0]->ne[0] < 2 * LEAST_CHANNELS)
-        return refuse(op, "its rows are too short for packed heads; without -fa on they are");
+        return refuse(op, "a row of its cache has too few numbers for the keys or values of a "
+                          "token. llama.cpp stores values so when it runs without flash "
+                          "attention: start it with -fa on");
     /* Of a cache in f32 llama.cpp's attention reads a copy, made before the cells are written. */
     if (!rows_are_supported(op) || (op->type != GGML_TYPE_F16 && op->type != GGML_TYPE_BF16))
-        return refuse(op, "its cache must be f16 or bf16 (-ctk, -ctv)");
+        return refuse(op, "its cache must be f16 or bf16: start llama.cpp with -ctk f16 -ctv f16");
     if (op->src[0]->ne[2] != 1 || op->src[0]->ne[3] != 1)
-        return refuse(op, "its rows come in planes");
+        return refuse(op, "it writes the rows of several caches at once, and that of one layer is "
+                          "expected");
     return true;
 }
 
@@ -147,18 +151,24 @@ static bool attention_fits(const struct ggml_tensor *op, const struct rows *k,
 {
     const struct ggml_tensor *q = op->src[0], *mask = op->src[MASK_SOURCE];
     if (!attention_is_supported(op))
-        return refuse(op, "the library cannot run this attention");
+        return refuse(op, "the library has no such attention; the README of this backend lists "
+                          "what runs here");
     if (!k || !v || k == v)
-        return refuse(op, "its keys and values were not written here before it");
+        return refuse(op, "its keys and values were not written by this backend just before; start "
+                          "llama.cpp with -ngl 99, without -nkvo");
     if (q->ne[2] != op->src[1]->ne[2])
-        return refuse(op, "output gates need as many key/value heads as query heads");
+        return refuse(op, "a packed model has as many key/value heads as query heads, and this one "
+                          "has not: leave \"memory\" out of the policy for it");
     if (q->ne[0] % 16 != 0 || op->src[2]->ne[0] != q->ne[0] || !is_packed(op->src[1], k) ||
         !is_packed(op->src[2], v))
-        return refuse(op, "its heads do not hold two halves of a multiple of 8 channels");
+        return refuse(op, "its heads are not made of two halves of a multiple of 8 channels each, "
+                          "of which the second holds the gates: is it a file of ratplus-convert "
+                          "--gguf?");
     if (k->count != (size_t)(q->ne[1] * q->ne[3]) || v->count != k->count)
-        return refuse(op, "there are not as many queries as new keys");
+        return refuse(op, "it has queries of other tokens than those whose keys were just written");
     if (!mask || mask->ne[2] != 1)
-        return refuse(op, "it needs one mask for all heads");
+        return refuse(op, "it has no mask, or one for each head, and from one mask for all heads "
+                          "is read which token comes after which");
     return true;
 }
 
@@ -167,10 +177,12 @@ static bool layers_are_here(const struct ggml_tensor *op)
 {
     int layer = order_layer(op->src[1]);
     if (layer < 0 || layer >= MAX_LAYERS)
-        return refuse(op, "its keys are in no layer's cache");
+        return refuse(op, "its keys lie in no cache that llama.cpp names by its layer (cache_k_l0 "
+                          "...)");
     atomic_store(&ran[layer], true);
     if (layer > 0 && !atomic_load(&ran[layer - 1]))
-        return refuse(op, "the layer before it is not run here; all must be (-ngl 99)");
+        return refuse(op, "the layer before it is not run by this backend, and all must be: start "
+                          "llama.cpp with -ngl 99");
     return true;
 }
 
@@ -205,7 +217,8 @@ static bool make_scratch(struct packed *p, size_t tokens, size_t heads, size_t s
     d->ratp->buffer_destroy(&p->gates);
     if (d->ratp->buffer_create(d->opened, &params, &p->gates)) {
         d->ratp->last_error(d->opened, why, sizeof why);
-        complain("%s: no buffer for the gates of %zu tokens: %s", d->name, tokens, why);
+        complain("%s: no memory for the output gates of %zu tokens at once: %s; a smaller -ub "
+                 "needs less", d->name, tokens, why);
         return false;
     }
     if (d->ratp->buffer_map(p->gates, &mapped)) {
@@ -234,9 +247,11 @@ static bool marker_fits(const struct packed *p, const struct ggml_tensor *op, si
     double most = fmax(fastest / 4, 4e-6) + position * fastest * 4e-6;
     for (size_t i = 0; i < size; i++)
         if (!(fabs((double)marker[i] / MARKER - (double)angles[size + i]) <= most)) {
-            complain("node %s: the query at position %.0f does not bear the marker of a packed "
-                     "model with \"theta\" %g: is the file one of ratplus-convert --gguf, with "
-                     "that base, unscaled positions and no shifted context?",
+            complain("node %s: the query at position %.0f does not bear the marker that "
+                     "ratplus-convert --gguf gives to a packed model with \"theta\" %g. Either the "
+                     "file is another model, for which \"memory\" is left out of the policy, or "
+                     "its rotary base is another than \"theta\", or llama.cpp scaled its positions "
+                     "(--rope-*) or shifted them (--context-shift)",
                      op->name, position, p->theta);
             return false;
         }
@@ -316,7 +331,7 @@ static bool run_memory(struct packed *p, const struct layer *l)
     float *kept[2], *state = malloc(2 * width * sizeof *state);
     const float *before[2];
     if (!state) {
-        complain("a packed model: no memory for a state of %zu channels", width);
+        complain("no host memory for the %zu channels of a packed model's state", width);
         return false;
     }
     kept[0] = state;

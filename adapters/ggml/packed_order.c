@@ -69,7 +69,8 @@ static bool count_seen(const struct stream *s, int64_t query, int64_t *count)
     }
     *count = n;
     if (other)
-        complain("node %s: a packed model needs a mask of 0 and -inf", s->order->op->name);
+        complain("node %s: a packed model needs a mask that shows keys or hides them (0 or -inf), "
+                 "and this one adds something to their logits, as ALiBi does", s->order->op->name);
     return !other;
 }
 
@@ -123,9 +124,10 @@ static bool find_place(const struct stream *s, int64_t query)
         }
     place->cell_before = count > 1 ? cell_before(s, query) : PACKED_NONE;
     if (count > 1 && place->cell_before == PACKED_NONE) {
-        complain("node %s: a packed model: the token at position %lld finds no cell of the one "
-                 "before it; contexts that are shifted, or whose sequences lost tokens in their "
-                 "middle, are not supported, nor caches written without this backend",
+        complain("node %s: the cache has no cell of the token before position %lld, which the "
+                 "memory of a packed model goes on from. It is lost by --context-shift, when a "
+                 "sequence loses tokens in its middle, and in a cache that was saved without this "
+                 "backend: feed the prompt again",
                  s->order->op->name, (long long)place->position);
         return false;
     }
@@ -143,7 +145,8 @@ bool packed_find_order(const struct packed_order *order)
             int64_t value = key_of(op->src[2], number, order->value_rows[first + i]);
             s.places[i] = (struct packed_place){0, cell, PACKED_NONE, PACKED_NONE};
             if (cell == PACKED_NONE || cell != value || row_of(&s, i)[cell] != seen) {
-                complain("node %s: a packed model: token %lld does not see its own key and value",
+                complain("node %s: token %lld of the pass does not attend its own key and value, "
+                         "so that its place in a packed model's sequence cannot be told",
                          op->name, (long long)i);
                 return false;
             }

@@ -12,7 +12,8 @@ struct adapter_policy {
     ratp_policy *variants;
     struct memory_options memory;
     uint64_t number; /* of readings, from 1 on */
-    uint32_t holders; /* under file.lock */
+    uint32_t holders;            /* under file.lock, as is ... */
+    struct adapter_policy *next; /* ... the one read before it that somebody still holds */
 };
 
 static struct {
@@ -24,6 +25,7 @@ static struct {
     struct memory_options memory; /* of the start: models that are loaded rely on it */
     struct file_state state;
     struct adapter_policy *now; /* NULL until a good one was read */
+    struct adapter_policy *held; /* all that somebody holds, the newest first */
     uint64_t readings;
 } file = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -31,6 +33,10 @@ static void release(struct adapter_policy *policy)
 {
     if (!policy || --policy->holders > 0)
         return;
+    struct adapter_policy **link = &file.held;
+    while (*link != policy)
+        link = &(*link)->next;
+    *link = policy->next;
     file.ratp->policy_destroy(&policy->variants);
     pthread_mutex_destroy(&policy->lock);
     free(policy);
@@ -47,8 +53,9 @@ static void say(const struct adapter_policy *policy)
     } else {
         complain("policy %s: %.300s%s", file.path, text, size > 300 ? " ..." : "");
         if (strstr(text, "snapkv"))
-            complain("policy %s: snapkv compresses caches of the library's own and not a host's, "
-                     "its heads are dense", file.path);
+            complain("policy %s: snapkv removes keys from a cache, which is possible in the "
+                     "library's own and not in llama.cpp's: heads with snapkv attend all keys "
+                     "here", file.path);
     }
     free(text);
 }
@@ -63,10 +70,10 @@ static struct adapter_policy *parse(char *text, size_t size, char *why, size_t w
     if (!policy)
         snprintf(why, why_size, "no host memory for it");
     else if (twice)
-        snprintf(why, why_size, "memory is given twice");
+        snprintf(why, why_size, "\"memory\" is given twice");
     else if (good && file.started && !memory_is_same(&policy->memory, &file.memory)) {
-        snprintf(why, why_size, "memory is not what it was when the host started, and cannot "
-                 "change until it starts again");
+        snprintf(why, why_size, "its \"memory\" is not what it was when the host started, and "
+                 "cannot change until it starts again");
         good = false;
     }
     if (good && file.ratp->policy_from_json(file.instance, text, size, &policy->variants)) {
@@ -101,6 +108,8 @@ static void read_again(void)
     }
     release(file.now);
     policy->number = ++file.readings;
+    policy->next = file.held;
+    file.held = policy;
     file.now = policy;
     say(policy);
 }
@@ -127,17 +136,34 @@ double policy_packed_theta(void)
     return file.memory.packed ? file.memory.theta : 0;
 }
 
+/* Under file.lock. */
+static struct adapter_policy *hold(struct adapter_policy *policy)
+{
+    if (policy)
+        policy->holders++;
+    return policy;
+}
+
 struct adapter_policy *policy_take(void)
 {
     if (!file.path)
         return NULL;
     pthread_mutex_lock(&file.lock);
     read_again();
-    struct adapter_policy *policy = file.now;
-    if (policy)
-        policy->holders++;
+    struct adapter_policy *policy = hold(file.now);
     pthread_mutex_unlock(&file.lock);
     return policy;
+}
+
+struct adapter_policy *policy_take_same(uint64_t number)
+{
+    pthread_mutex_lock(&file.lock);
+    struct adapter_policy *policy = file.held;
+    while (policy && policy->number != number)
+        policy = policy->next;
+    hold(policy);
+    pthread_mutex_unlock(&file.lock);
+    return policy || number == 0 ? policy : policy_take();
 }
 
 void policy_give(struct adapter_policy *policy)

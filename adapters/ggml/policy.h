@@ -22,6 +22,9 @@ void policy_start(const struct ratp_api *ratp, ratp_instance *instance);
 /* The policy in force, to be given back; the file is read again when it has changed. NULL:
  * there is none, attention is dense. [any thread] */
 struct adapter_policy *policy_take(void);
+/* The reading with this number, to be given back, NULL for 0; where nobody holds it any more the
+ * policy in force. [any thread] */
+struct adapter_policy *policy_take_same(uint64_t number);
 /* The rotary base of packed models (packed.h); 0: models are not packed. What the file says
  * of it at the start holds until the end. [any thread] */
 double policy_packed_theta(void);

@@ -1,9 +1,11 @@
 #include "policy_file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The library takes no longer policy. */
 enum { MAX_FILE = 1 << 20 };
@@ -23,31 +25,68 @@ bool file_is_same(const struct file_state *a, const struct file_state *b)
            a->inode == b->inode;
 }
 
+/* A pipe or a device may make its reader wait, or never end, and to open one may do something:
+ * so it is looked at before it is opened, and what was opened is looked at again. Not waiting
+ * matters for pipes that come in between, and for the files of /proc. */
+static int open_regular(const char *path, char *why, size_t why_size)
+{
+    struct stat s;
+    int file = -1;
+    bool found = stat(path, &s) == 0;
+    if (found && S_ISREG(s.st_mode)) {
+        file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        found = file >= 0 && fstat(file, &s) == 0;
+    }
+    if (found && S_ISREG(s.st_mode) && s.st_size <= MAX_FILE)
+        return file;
+    if (!found)
+        snprintf(why, why_size, "it cannot be opened: %s", strerror(errno));
+    else if (!S_ISREG(s.st_mode))
+        snprintf(why, why_size, "it is a folder, a pipe or a device, and must be a regular file");
+    else
+        snprintf(why, why_size, "it has %lld bytes, and a policy has at most %d",
+                 (long long)s.st_size, MAX_FILE);
+    if (file >= 0)
+        close(file);
+    return -1;
+}
+
+/* Up to `size` bytes; -1 and errno when they cannot be read. */
+static ssize_t read_bytes(int file, char *bytes, size_t size)
+{
+    size_t count = 0;
+    while (count < size) {
+        const ssize_t some = read(file, bytes + count, size - count);
+        if (some == 0)
+            break;
+        if (some < 0 && errno != EINTR)
+            return -1;
+        count += some > 0 ? (size_t)some : 0;
+    }
+    return (ssize_t)count;
+}
+
 char *file_read(const char *path, size_t *size, char *why, size_t why_size)
 {
-    FILE *file = fopen(path, "rb");
-    if (!file) {
-        snprintf(why, why_size, "it cannot be opened: %s", strerror(errno));
+    const int file = open_regular(path, why, why_size);
+    if (file < 0)
         return NULL;
-    }
-    char *text = malloc(MAX_FILE + 1);
-    if (!text) {
+    char *text = malloc(MAX_FILE + 2);
+    const ssize_t count = text ? read_bytes(file, text, MAX_FILE + 1) : -1;
+    if (!text)
         snprintf(why, why_size, "no host memory to read it");
-        fclose(file);
-        return NULL;
-    }
-    *size = fread(text, 1, MAX_FILE + 1, file);
-    bool failed = ferror(file) != 0;
-    if (failed)
+    else if (count < 0)
         snprintf(why, why_size, "it cannot be read: %s", strerror(errno));
-    else if (*size > MAX_FILE)
-        snprintf(why, why_size, "it has more than %d bytes", MAX_FILE);
-    fclose(file);
-    if (failed || *size > MAX_FILE) {
+    else if (count > MAX_FILE)
+        snprintf(why, why_size, "it has more than %d bytes, which is the most that a policy has",
+                 MAX_FILE);
+    close(file);
+    if (count < 0 || count > MAX_FILE) {
         free(text);
         return NULL;
     }
-    text[*size] = '\0';
+    text[count] = '\0';
+    *size = (size_t)count;
     return text;
 }
 

@@ -117,7 +117,7 @@ ggml_backend_reg_t ggml_backend_init(void)
         policy_start(ratp, instance);
         return &registration;
     }
-    complain("libratplus lists no usable device");
+    complain("libratplus finds no device that it can use; llama.cpp goes on without this backend");
     ratp->instance_destroy(&instance);
     return NULL;
 }

@@ -14,6 +14,7 @@ struct summary {
     uint32_t block;
     uint64_t policy; /* the last that had use for it; 0: not looked at yet */
     const struct ratp_api *ratp;
+    ratp_device *device;
     ratp_buffer *buffer;
     uint64_t bytes;
     uint32_t known; /* first cells that it tells of */
@@ -136,6 +137,7 @@ bool summaries_take(const struct ratp_api *ratp, ratp_device *device,
         .heads = run->count,
         .kind = by->variant->kind,
         .ratp = ratp,
+        .device = device,
     };
     variant_chooses(by->variant, &like.block, &most);
     if (!bytes_for(ratp, device, by, like.cells, &bytes) || total > like.cells)
@@ -190,6 +192,39 @@ void summaries_wrote(const void *memory, size_t size)
         const size_t cell = from > s->begin ? (size_t)(from - s->begin) / s->cell : 0;
         if (cell < s->known)
             s->known = (uint32_t)cell;
+    }
+    pthread_mutex_unlock(&all.lock);
+}
+
+/* By way of the host, for the library copies no buffers. */
+static bool copy_bytes(const struct summary *from, const struct summary *to)
+{
+    void *bytes = from->bytes == to->bytes ? malloc(from->bytes) : NULL;
+    const bool good = bytes && !from->ratp->buffer_read(from->buffer, 0, bytes, from->bytes) &&
+                      !to->ratp->buffer_write(to->buffer, 0, bytes, to->bytes);
+    free(bytes);
+    return good;
+}
+
+void summaries_copied(const void *from, const void *to, size_t size)
+{
+    const unsigned char *begin = from, *place = to;
+    pthread_mutex_lock(&all.lock);
+    for (size_t i = 0; i < all.count; i++) {
+        struct summary like = all.list[i];
+        if (like.begin < begin || like.begin >= begin + size || like.known == 0)
+            continue;
+        const size_t cells = (size_t)(begin + size - like.begin) / like.cell;
+        const uint32_t known = like.known < cells ? like.known : (uint32_t)cells;
+        like.begin = place + (like.begin - begin);
+        like.known = 0;
+        like.buffer = NULL;
+        struct summary *copy = find(&like);
+        if (!copy)
+            copy = add(&like, like.device, like.bytes);
+        /* Without memory they are made from K. */
+        if (copy && copy_bytes(&all.list[i], copy))
+            copy->known = known;
     }
     pthread_mutex_unlock(&all.lock);
 }

@@ -38,6 +38,9 @@ uint64_t summaries_held(void);
 
 /* These bytes of a cache are written, or may be. */
 void summaries_wrote(const void *memory, size_t size);
+/* `size` bytes of caches were copied: what is known of whole streams in them is of their copies
+ * too. After summaries_wrote of the copy. */
+void summaries_copied(const void *from, const void *to, size_t size);
 /* None are known any more: work of the device has failed. */
 void summaries_spoil(void);
 /* The host freed or cleared this memory. */

@@ -67,12 +67,12 @@ packed_refusals() {
     packed_policy dense &&
         packed_refused 'must be f16 or bf16' llama -fa on -ctk q8_0 -ctv q8_0 &&
         packed_refused 'must be f16 or bf16' llama -fa on -ctk f32 -ctv f32 &&
-        packed_refused 'without -fa on' llama -fa off &&
+        packed_refused 'start it with -fa on' llama -fa off &&
         packed_refused 'marker' llama -fa on --rope-freq-scale 0.5 &&
         packed_refused 'the layer before it' llama -fa on -ngl 2 &&
         packed_policy dense 20000 && packed_refused '"theta" 20000' llama -fa on &&
         packed_policy dense && python3 tiny.py "$work/tiny.gguf" &&
-        packed_refused 'output gates need' tiny -fa on
+        packed_refused 'as many key/value heads as query heads' tiny -fa on
 }
 
 # packed_logits VARIANT [one]: as the runner's, in all that a host does with a sequence; with
@@ -88,7 +88,7 @@ packed_logits() {
     GGML_BACKEND_PATH=$plugin timeout 280 "$work/packed" "$work/llama.gguf" "$work/packed-short" \
         "$work/packed-logits" ${2:+"$2"} 2>"$work/packed-log" ||
         { grep -a '^ratplus:' "$work/packed-log" | head -n 5; return 1; }
-    [ -n "${2:-}" ] || grep -a '^ratplus: .*memory is not what it was' "$work/packed-log"
+    [ -n "${2:-}" ] || grep -a '^ratplus: .*"memory" is not what it was' "$work/packed-log"
 }
 
 # Each is refused when the host starts, and the line says which member it is.

@@ -53,7 +53,7 @@ refused_policies() {
             'line 2, column 42: unknown key "defualt" in the policy' &&
         refused_policy '{"memory": {"packed": 1}}' 'memory.packed must be true or false' &&
         refused_policy '{"memory": {"packd": true}}' 'unknown key "packd" in memory' &&
-        refused_policy '{"memory": {}, "default": "d4", "memory": {}}' 'memory is given twice'
+        refused_policy '{"memory": {}, "default": "d4", "memory": {}}' '"memory" is given twice'
 }
 
 # What a host's cache cannot have is dense, and said and counted.

@@ -49,7 +49,7 @@ class Server:
         self.write('{"default": "dense"}')
         self.log = open(os.path.join(folder, "served.log"), "w+b")
         env = os.environ | {"GGML_BACKEND_PATH": plugin, "RATPLUS_POLICY": self.policy}
-        arguments = ["-m", model, "-ngl", "99", "-fa", "on", "-c", "1024", "-np", "2", "--no-warmup"]
+        arguments = ["-m", model, "-ngl", "99", "-fa", "on", "-c", "1024", "-np", "2", "--no-warmup", "-t", "1"]
         self.process = subprocess.Popen(
             ["llama-server", "--port", str(PORT)] + arguments,
             env=env | {"RATPLUS_STATS": "json"}, stdout=self.log, stderr=self.log)
@@ -136,6 +136,14 @@ def check(server):
     say(SHORT, 0, keep=True)
     want(say(ends[1], 0, keep=True) == first, "quest: a slot that was brought back differs")
     want(both() == [say(LONG, 0), say(SHORT, 1)], "quest: two at once say something else")
+
+    # Two completions of one request: the server copies the prompt's cells to its other slot.
+    for policy in (CHOOSING, '{"default": "streamw8s2"}'):
+        server.write(policy)
+        first = say(LONG, 0)
+        body = {"prompt": LONG, "n_predict": 24, "temperature": 0, "ignore_eos": True, "n_cmpl": 2}
+        said = [answer["content"] for answer in call("/completion", body | {"cache_prompt": False})]
+        want(said == [first, first], f"{policy}: two completions of one request differ: {said}")
     server.write('{"default": "d16w16"}')
 
     # A slot that the server keeps aside and brings back goes on as before. The prompt is

@@ -7,7 +7,7 @@ sid_packages='llama.cpp llama.cpp-tools libllama-dev libggml-dev libggml0-backen
     ninja-build pkgconf glslang-tools libvulkan-dev libvulkan-volk-dev libvulkan1 libcjson-dev
     zlib1g-dev'
 # A root that is made has these too; checks that need them are skipped in one without.
-sid_more='llama.cpp-tools-extra'
+sid_more='llama.cpp-tools-extra llama.cpp-examples'
 # Of several the newest, which comes last.
 sid_known=$(sed -n 's/^static const char \*const known.*"\(.*\)"};$/\1/p' adapters/ggml/version.c)
 

@@ -104,6 +104,16 @@ check 'summaries of K are made anew when the host turns K in its cache' inside /
 check 'after a context shift, where cells are out of order, attention is dense' inside /none shifted
 check 'so it is after a cache was loaded from a file' inside /none loaded
 check 'a server of two slots follows its policy as it changes' inside /none policy_served
+check 'what is decoded and what is of a prompt, over many histories' inside /none parts
+if [ -x "$sid/usr/bin/llama-speculative-simple" ]; then
+    check 'text with a draft model is that without, where prompts attend otherwise' inside /none drafted
+else
+    skip "there is no llama-speculative-simple in $sid (Debian: $sid_more)"
+fi
+check 'a prompt that is copied to other sequences stays under its policy' inside /none shared_prompts
+check 'a pass over two devices has one policy' inside "$icd" two_devices
+check 'what cannot be a policy file is refused, and not waited for' inside /none special_files
+check '-sm tensor, which the host does not survive, is explained before' inside /none split_tensors
 check 'a host asks for the statistics, and keeps its own signal handler' inside /none asked
 
 # packed VULKAN_DRIVER COMMAND

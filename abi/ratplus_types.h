@@ -386,8 +386,7 @@ struct ratp_external {
     uint32_t first_position;
     /* NULL: dense; dense, dilated or streaming; since ABI 1.1 quest or moba, which need
      * `causal`, no `mask`, and all keys up to the last query's own: first_position +
-     * query_tokens <= key_tokens; and `k` of no quantised dtype. Queries choose each for
-     * itself, be there one or many. */
+     * query_tokens <= key_tokens. Queries choose each for itself, be there one or many. */
     const struct ratp_variant *variant;
     const struct ratp_tensor *q, *k, *v; /* k and v, each: any dtype; q: float32, float16
                                             or bfloat16, as `o` and `out` */

@@ -93,6 +93,11 @@ struct ratp_device_info {
     uint32_t vendor_id;
     uint32_t device_id;
     uint32_t features; /* RATP_FEATURE_* that the device offers */
+    /* Since ABI 1.1. Bytes that can still be allocated of memory_bytes, now: what the driver
+     * tells (RATP_FEATURE_MEMORY_BUDGET), which counts other processes too, and of an open
+     * device no more than what is left of its memory_budget. Where the driver tells nothing
+     * it is what this device has not taken of memory_bytes; others may have. */
+    uint64_t memory_free;
 };
 
 /* What a device offers beyond the baseline. */

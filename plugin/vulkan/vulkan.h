@@ -91,7 +91,7 @@ ratp_status vk_device_open(struct vk_instance *instance, uint32_t index, uint64_
                            struct vk_device **out, struct error *err);
 /* Waits for all work, then frees everything. */
 void vk_device_close(struct vk_device **device);
-void vk_device_info(const struct vk_device *d, struct ratp_device_info *info);
+void vk_device_info(struct vk_device *d, struct ratp_device_info *info);
 
 /* ---- Memory: as the operations of the same names in backend.h ------------- */
 

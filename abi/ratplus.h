@@ -274,14 +274,14 @@ struct ratp_api {
      * [one thread per cache] */
     ratp_status (*seq_compress)(ratp_seq *seq);
     /* The bytes that `summaries` of such a call must have: for each sequence, key/value head
-     * and block of key_tokens keys, two rows of K's type for quest, one of float32 for moba,
-     * and as many for each part of a block that has more than 4096 tokens. 0 where the
-     * variant does not choose, or no block is complete. Of `params` only batch, key_tokens,
-     * kv_heads, head_size, causal, variant and k's dtype (k NULL: float32) are looked at. With
-     * more keys the same bytes stay valid and others follow: ask for as many keys as K has
-     * room for, or copy to a larger buffer when it grows. When any other of these changes,
-     * the memory begins anew, with `summarised` 0. RATP_UNSUPPORTED where one block of all
-     * heads and sequences takes 4 GiB. [any thread] */
+     * and block of key_tokens keys, two rows of K's type for quest (of float16 where K is q8_0
+     * or q4_0), one of float32 for moba, and as many for each part of a block that has more
+     * than 4096 tokens. 0 where the variant does not choose, or no block is complete. Of
+     * `params` only batch, key_tokens, kv_heads, head_size, causal, variant and k's dtype (k
+     * NULL: float32) are looked at. With more keys the same bytes stay valid and others
+     * follow: ask for as many keys as K has room for, or copy to a larger buffer when it
+     * grows. When any other of these changes, the memory begins anew, with `summarised` 0.
+     * RATP_UNSUPPORTED where one block of all heads and sequences takes 4 GiB. [any thread] */
     ratp_status (*external_summary_bytes)(ratp_device *device, const struct ratp_external *params,
                                           uint64_t *bytes);
     /* What the policy says of a layer and of one of the model's key/value heads, both to

@@ -93,6 +93,11 @@ struct ratp_device_info {
     uint32_t vendor_id;
     uint32_t device_id;
     uint32_t features; /* RATP_FEATURE_* that the device offers */
+    /* Since ABI 1.1. Bytes that can still be allocated of memory_bytes, now: what the driver
+     * tells (RATP_FEATURE_MEMORY_BUDGET), which counts other processes too, and of an open
+     * device no more than what is left of its memory_budget. Where the driver tells nothing
+     * it is what this device has not taken of memory_bytes; others may have. */
+    uint64_t memory_free;
 };
 
 /* What a device offers beyond the baseline. */
@@ -392,8 +397,7 @@ struct ratp_external {
     uint32_t first_position;
     /* NULL: dense; dense, dilated or streaming; since ABI 1.1 quest or moba, which need
      * `causal`, no `mask`, and all keys up to the last query's own: first_position +
-     * query_tokens <= key_tokens; and `k` of no quantised dtype. Queries choose each for
-     * itself, be there one or many. */
+     * query_tokens <= key_tokens. Queries choose each for itself, be there one or many. */
     const struct ratp_variant *variant;
     const struct ratp_tensor *q, *k, *v; /* k and v, each: any dtype; q: float32, float16
                                             or bfloat16, as `o` and `out` */

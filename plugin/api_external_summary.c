@@ -46,13 +46,8 @@ ratp_status external_entries_of(const struct ratp_external *p, const struct vari
     *bytes = 0;
     if (!chooses(variant))
         return RATP_OK;
-    if (!dtype_size(k_dtype))
-        return fail(err, RATP_UNSUPPORTED,
-                    "params->k is %s, params->variant is %s, which chooses among blocks of "
-                    "float32, float16 or bfloat16 keys",
-                    dtype_name(k_dtype), kind_name(variant));
     bool extremes = variant->kind == RATP_QUEST;
-    uint64_t head = extremes ? 2 * dtype_row_bytes(k_dtype, p->head_size)
+    uint64_t head = extremes ? 2 * dtype_row_bytes(dtype_of_extremes(k_dtype), p->head_size)
                              : p->head_size * sizeof(float);
     uint64_t step = head * p->kv_heads * p->batch;
     if (step > UINT32_MAX)
@@ -166,6 +161,10 @@ ratp_status api_external_summary_bytes(ratp_device *device, const struct ratp_ex
         status = fail(&err, RATP_INVALID_ARGUMENT,
                       "params->k: dtype is %" PRId32 ", it must be 0 (default) to %d", k.dtype,
                       RATP_Q4_0);
+    if (!status && !dtype_size(k.dtype) && p.head_size % BLOCK_CHANNELS)
+        status = fail(&err, RATP_UNSUPPORTED,
+                      "params->k: dtype is %s and a head has %u channels: it needs a multiple of %d",
+                      dtype_name(k.dtype), p.head_size, BLOCK_CHANNELS);
     if (!status)
         status = external_entries_of(&p, &variant, k.dtype, &entries, &needed, &err);
     if (!status)

@@ -43,6 +43,11 @@ size_t dtype_row_bytes(ratp_dtype dtype, size_t count)
     }
 }
 
+ratp_dtype dtype_of_extremes(ratp_dtype dtype)
+{
+    return dtype_size(dtype) ? dtype : RATP_F16;
+}
+
 const char *dtype_name(ratp_dtype dtype)
 {
     switch (dtype) {

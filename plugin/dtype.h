@@ -18,6 +18,10 @@ size_t dtype_size(ratp_dtype dtype);
  * them, up to a multiple of 8 bytes: what GGUF puts in blocks of 34 bytes lies so
  * that a kernel can load 8 numbers at once. */
 size_t dtype_row_bytes(ratp_dtype dtype, size_t count);
+/* The type of the least and greatest K of some tokens, where K is of this type: the same,
+ * as they are values of K; of q8_0 and q4_0, rounded to float16. extremes_type of
+ * shaders/include/io.glsl is the same. */
+ratp_dtype dtype_of_extremes(ratp_dtype dtype);
 /* "float32", "float16", "bfloat16", "q8_0", "q4_0". */
 const char *dtype_name(ratp_dtype dtype);
 

@@ -21,7 +21,7 @@ const uint TOKEN_ROWS = HEADS / TOKENS;
 const uint TOKEN_SCORES = TOGETHER ? 1 : TOKEN_ROWS; // of a block
 const uint SCORES = TOKENS * TOKEN_SCORES;
 const uint PARTS = TOGETHER ? 1 : (GROUP + TOKEN_ROWS - 1) / TOKEN_ROWS; // of a group's heads
-const uint ENTRY_TYPE = MEAN ? F32 : K_TYPE == Q8_0 ? F16 : K_TYPE; // extremes_type, as a constant
+const uint ENTRY_TYPE = MEAN ? F32 : K_TYPE > BF16 ? F16 : K_TYPE; // extremes_type, as a constant
 
 // The neighbouring choosers that share the registers: tokens of one view.
 struct Run {

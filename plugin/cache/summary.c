@@ -28,7 +28,7 @@ static ratp_status summary_of(const ratp_cache *cache, const struct variant *v,
         .block = v->block,
         .entry_tokens = v->block < slots ? v->block : slots,
         .entry_bytes = extremes
-            ? 2 * (uint32_t)dtype_row_bytes(shape_extremes_dtype(shape), shape->head_size)
+            ? 2 * (uint32_t)dtype_row_bytes(dtype_of_extremes(shape->k_dtype), shape->head_size)
             : shape->head_size * (uint32_t)sizeof(float),
     };
     return RATP_OK;

@@ -44,13 +44,6 @@ static inline bool shape_is_quantized(const struct layer_shape *shape)
     return shape->k_dtype == RATP_Q8_0 || shape->v_dtype == RATP_Q8_0;
 }
 
-/* The type of the least and greatest K of a block: they are K as the cache has it; of
- * 8-bit blocks, rounded to float16. shaders/include/io.glsl has the same. */
-static inline ratp_dtype shape_extremes_dtype(const struct layer_shape *shape)
-{
-    return shape->k_dtype == RATP_Q8_0 ? RATP_F16 : shape->k_dtype;
-}
-
 /* Bytes of a row at plan->raw_address. */
 static inline uint64_t shape_raw_bytes(const struct layer_shape *shape)
 {

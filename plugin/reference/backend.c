@@ -205,9 +205,37 @@ static void limits(struct backend *b, const struct layer_shape *shape, struct wo
     };
 }
 
+/* What the system can give without swapping, where it tells; else 0. */
+static uint64_t available_memory(void)
+{
+    unsigned long long kilobytes = 0;
+    char line[128];
+    FILE *f = fopen("/proc/meminfo", "r");
+    while (f && fgets(line, sizeof line, f) &&
+           sscanf(line, "MemAvailable: %llu kB", &kilobytes) != 1)
+        ;
+    if (f)
+        fclose(f);
+    return kilobytes * 1024;
+}
+
+/* Of `memory` bytes that the system has. */
+static uint64_t free_memory(struct reference *r, uint64_t memory)
+{
+    uint64_t available = available_memory();
+    pthread_mutex_lock(&r->lock);
+    uint64_t taken = r->allocated;
+    pthread_mutex_unlock(&r->lock);
+    uint64_t left = memory > taken ? memory - taken : 0;
+    if (available && available < left)
+        left = available;
+    if (r->budget && r->budget - taken < left)
+        left = r->budget - taken;
+    return left;
+}
+
 static void info(struct backend *b, struct ratp_device_info *out)
 {
-    (void)b;
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     uint64_t memory = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
     *out = (struct ratp_device_info){
@@ -220,6 +248,7 @@ static void info(struct backend *b, struct ratp_device_info *out)
         .subgroup_min = 1,
         .subgroup_max = 1,
         .features = RATP_FEATURE_HOST_IMPORT,
+        .memory_free = free_memory(self(b), memory),
     };
     snprintf(out->driver, sizeof out->driver, "libratplus %s, plain C", RATP_VERSION);
 }

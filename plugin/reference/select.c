@@ -43,7 +43,7 @@ static void summarise(const struct memory_args *args, const struct gpu_summary *
     }
     uint8_t *to = entry_of(args->plan, shape, view, args->slab, head, summary->entry_at,
                            summary->entry_tokens, summary->entry_bytes, entry);
-    ratp_dtype dtype = shape_extremes_dtype(shape);
+    ratp_dtype dtype = dtype_of_extremes(shape->k_dtype);
     if (summary->select == SELECT_MEAN) {
         dtype_store_row(to, RATP_F32, d, sum);
         return;
@@ -73,7 +73,7 @@ static float score_block(const struct attend_args *args, const struct gpu_view *
 {
     const struct layer_shape *shape = args->shape;
     uint32_t d = shape->head_size, entries = view->block / view->entry_tokens;
-    ratp_dtype dtype = shape_extremes_dtype(shape);
+    ratp_dtype dtype = dtype_of_extremes(shape->k_dtype);
     float least[MAX_CHANNELS], greatest[MAX_CHANNELS];
     double total = 0, best[MAX_CHANNELS] = {0};
     for (uint32_t e = 0; e < entries; e++) {

@@ -46,15 +46,7 @@ static uint32_t rank_types(const struct vk_device *d, enum mem_kind kind, uint32
 static uint64_t heap_room(const struct vk_device *d, uint32_t type)
 {
     uint32_t heap = d->physical.memory.memoryTypes[type].heapIndex;
-    if (!vk_physical_has(&d->physical, FEATURE_MEMORY_BUDGET))
-        return d->physical.memory.memoryHeaps[heap].size;
-    VkPhysicalDeviceMemoryBudgetPropertiesEXT budget = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
-    VkPhysicalDeviceMemoryProperties2 p = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2, .pNext = &budget};
-    d->calls.GetPhysicalDeviceMemoryProperties2(d->physical.handle, &p);
-    uint64_t total = budget.heapBudget[heap], used = budget.heapUsage[heap];
-    return total > used ? total - used : 0;
+    return vk_physical_room(&d->calls, &d->physical, heap, 0);
 }
 
 static ratp_status make_buffer(struct vk_device *d, uint64_t size, const void *next,

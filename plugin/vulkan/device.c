@@ -308,9 +308,15 @@ const struct vk_caps *vk_device_caps(const struct vk_device *d)
     return &d->physical.caps;
 }
 
-void vk_device_info(const struct vk_device *d, struct ratp_device_info *info)
+void vk_device_info(struct vk_device *d, struct ratp_device_info *info)
 {
+    struct vk_memory_stats taken;
+    vk_memory_stats(d, &taken);
+    uint64_t left = d->budget > taken.allocated ? d->budget - taken.allocated : 0;
+    uint64_t room = vk_physical_room(&d->calls, &d->physical, d->physical.local_heap,
+                                     taken.allocated);
     *info = d->physical.info;
+    info->memory_free = left < room ? left : room;
 }
 
 void vk_device_handles(const struct vk_device *d, struct ratp_vulkan_device *out)

@@ -210,5 +210,8 @@ uint32_t vk_device_count(const struct vk_instance *instance)
 void vk_device_describe(const struct vk_instance *instance, uint32_t index,
                         struct ratp_device_info *info)
 {
-    *info = instance->physical[index].info;
+    const struct vk_physical *p = &instance->physical[index];
+    *info = p->info;
+    if (p->memory.memoryHeapCount)
+        info->memory_free = vk_physical_room(&instance->calls, p, p->local_heap, 0);
 }

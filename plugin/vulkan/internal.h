@@ -62,6 +62,7 @@ struct vk_physical {
     uint32_t queue_family;
     uint32_t features; /* set of enum vk_feature: offered, or what a host enabled of it */
     uint64_t import_alignment;
+    uint32_t local_heap; /* the largest device-local one, which info.memory_bytes tells of */
     uint64_t max_allocation;
     uint8_t cache_uuid[VK_UUID_SIZE];
     VkPhysicalDeviceMemoryProperties memory;
@@ -72,6 +73,9 @@ struct vk_physical {
 /* Everything the device offers. Never fails: what is missing makes it unusable. */
 void vk_physical_query(const struct vk_calls *calls, VkPhysicalDevice handle,
                        struct vk_physical *out);
+/* Bytes that a heap can still give: what the driver tells; else its size less `taken`. */
+uint64_t vk_physical_room(const struct vk_calls *calls, const struct vk_physical *p, uint32_t heap,
+                          uint64_t taken);
 /* Makes info.features follow the other members. */
 void vk_physical_summarise(struct vk_physical *p);
 /* Drops what a host did not enable; false, with the name, when that was required. */

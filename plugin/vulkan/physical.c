@@ -116,9 +116,27 @@ static void query_memory(const struct vk_calls *calls, struct vk_physical *p)
     p->memory = memory.memoryProperties;
     for (uint32_t i = 0; i < p->memory.memoryHeapCount; i++) {
         const VkMemoryHeap *heap = &p->memory.memoryHeaps[i];
-        if ((heap->flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) && heap->size > p->info.memory_bytes)
-            p->info.memory_bytes = heap->size;
+        if (!(heap->flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) || heap->size <= p->info.memory_bytes)
+            continue;
+        p->info.memory_bytes = heap->size;
+        p->local_heap = i;
     }
+}
+
+uint64_t vk_physical_room(const struct vk_calls *calls, const struct vk_physical *p, uint32_t heap,
+                          uint64_t taken)
+{
+    uint64_t size = p->memory.memoryHeaps[heap].size;
+    if (vk_physical_has(p, FEATURE_MEMORY_BUDGET)) {
+        VkPhysicalDeviceMemoryBudgetPropertiesEXT budget = {
+            .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
+        VkPhysicalDeviceMemoryProperties2 all = {
+            .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2, .pNext = &budget};
+        calls->GetPhysicalDeviceMemoryProperties2(p->handle, &all);
+        size = budget.heapBudget[heap] < size ? budget.heapBudget[heap] : size;
+        taken = budget.heapUsage[heap];
+    }
+    return size > taken ? size - taken : 0;
 }
 
 /* The capabilities that single features stand for. */

@@ -98,7 +98,7 @@ bool vk_device_close(struct vk_device **device);
 /* RATP_DEVICE_LOST when it is, and in a process that did not open it. Before any lock of the
  * device is taken: in a child process it may be held by a thread that is not there. */
 ratp_status vk_alive(struct vk_device *d, struct error *err);
-void vk_device_info(const struct vk_device *d, struct ratp_device_info *info);
+void vk_device_info(struct vk_device *d, struct ratp_device_info *info);
 
 /* ---- Memory: as the operations of the same names in backend.h ------------- */
 

@@ -53,6 +53,7 @@ static void add_device(cJSON *list, const struct device_report *d, bool *good)
     *good &= cJSON_AddBoolToObject(device, "usable", info->usable != 0) != NULL;
     text(device, "why_not", info->why_not, good);
     number(device, "memory_bytes", (double)info->memory_bytes, good);
+    number(device, "memory_free", (double)info->memory_free, good);
     number(device, "max_allocation", (double)info->max_allocation, good);
     number(device, "shared_bytes", info->shared_bytes, good);
     number(device, "subgroup_min", info->subgroup_min, good);

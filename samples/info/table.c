@@ -49,6 +49,7 @@ static void print_device(const struct device_report *d)
         return;
     }
     print_size("memory", info->memory_bytes);
+    print_size("free", info->memory_free);
     print_size("allocation", info->max_allocation);
     print_size("shared", info->shared_bytes);
     if (info->subgroup_min == info->subgroup_max)

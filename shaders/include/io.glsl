@@ -157,10 +157,11 @@ vec4 unpack_q8(uint word)
     return vec4(ivec4(int(word << 24), int(word << 16), int(word << 8), int(word)) >> 24);
 }
 
-// The type of the least and greatest K of a block, which are values of K.
+// The type of the least and greatest K of some tokens, which are values of K; of types whose
+// channels share a scale, rounded to float16.
 uint extremes_type(uint type)
 {
-    return type == Q8_0 ? F16 : type;
+    return type > BF16 ? F16 : type;
 }
 
 bool in_blocks(uint type)

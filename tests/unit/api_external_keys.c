@@ -2,9 +2,19 @@
 
 #include <stdlib.h>
 
-static size_t element(const struct keys *keys)
+enum { BLOCK = 32 }; /* channels of q8_0 and q4_0 that share a scale */
+
+static bool in_blocks(ratp_dtype dtype)
 {
-    return keys->k_dtype == RATP_F32 ? 4 : 2;
+    return dtype == RATP_Q8_0 || dtype == RATP_Q4_0;
+}
+
+/* Bytes of so many channels; of q8_0 and q4_0, of whole blocks. */
+static size_t bytes_of(ratp_dtype dtype, size_t channels)
+{
+    if (in_blocks(dtype))
+        return channels / BLOCK * (dtype == RATP_Q8_0 ? 34 : 18);
+    return channels * (dtype == RATP_F32 ? 4 : 2);
 }
 
 /* ---- Types ---- */
@@ -23,9 +33,21 @@ static float float_of(uint32_t bits)
     return x;
 }
 
-/* Cuts the numbers to what the type has: nothing that follows rounds them again. */
-static float cut(float x, ratp_dtype dtype)
+/* The scale of a channel's block: a power of two, unlike its neighbours', so that float16
+ * has the block's numbers too. */
+static float scale_of(ratp_dtype dtype, size_t channel)
 {
+    return (dtype == RATP_Q8_0 ? 0x1p-5f : 0x1p-1f) / (float)(1 << channel / BLOCK % 2);
+}
+
+/* Cuts the numbers to what the type has: nothing that follows rounds them again. `channel`
+ * is the number's place in its row. */
+static float cut(float x, ratp_dtype dtype, size_t channel)
+{
+    if (in_blocks(dtype)) {
+        float scale = scale_of(dtype, channel), most = dtype == RATP_Q8_0 ? 127 : 7;
+        return fmaxf(-most, fminf(roundf(x / scale), most)) * scale;
+    }
     uint32_t drop = dtype == RATP_BF16 ? 16 : dtype == RATP_F16 ? 13 : 0;
     if (dtype == RATP_F16 && fabsf(x) < 1e-4f)
         return 0; /* float16 has them, as numbers without a leading 1 */
@@ -51,11 +73,38 @@ static void store(unsigned char *to, float x, ratp_dtype dtype)
     memcpy(to, &half, sizeof half);
 }
 
+/* Channel c of a row of blocks; its scale with the first of them. */
+static void store_in_block(unsigned char *row, float x, ratp_dtype dtype, size_t c)
+{
+    unsigned char *block = row + bytes_of(dtype, c / BLOCK * BLOCK);
+    const size_t n = c % BLOCK;
+    const float scale = isnan(x) ? NAN : scale_of(dtype, c);
+    const int number = isnan(x) ? 0 : (int)(x / scale);
+    if (n == 0)
+        store(block, scale, RATP_F16);
+    if (dtype == RATP_Q8_0)
+        block[2 + n] = (unsigned char)number;
+    else if (n < BLOCK / 2)
+        block[2 + n] = (unsigned char)(number + 8);
+    else
+        block[2 + n - BLOCK / 2] |= (unsigned char)((number + 8) << 4);
+}
+
+static void store_row(unsigned char *row, const float *from, ratp_dtype dtype, size_t channels)
+{
+    for (size_t c = 0; c < channels; c++)
+        if (in_blocks(dtype))
+            store_in_block(row, from[c], dtype, c);
+        else
+            store(row + bytes_of(dtype, c), from[c], dtype);
+}
+
 /* ---- Buffers ---- */
 
 static ratp_buffer *make(uint64_t size)
 {
-    const struct ratp_buffer_params params = {.struct_size = sizeof params, .size = size};
+    const struct ratp_buffer_params params = {.struct_size = sizeof params,
+                                              .size = (size + 3) / 4 * 4}; /* whole words */
     ratp_buffer *buffer = NULL;
     if (!CHECK_EQUAL(ratp->buffer_create(device, &params, &buffer), RATP_OK))
         exit(1);
@@ -64,13 +113,13 @@ static ratp_buffer *make(uint64_t size)
 
 static uint64_t sequence_bytes(const struct keys *keys, uint32_t channels)
 {
-    return (uint64_t)keys->capacity * keys->kv_heads * channels * element(keys) + keys->gap;
+    return (uint64_t)keys->capacity * keys->kv_heads * bytes_of(keys->k_dtype, channels) + keys->gap;
 }
 
 static struct ratp_tensor tensor_of(const struct keys *keys, ratp_buffer *buffer,
                                     uint32_t channels)
 {
-    uint64_t row = channels * element(keys);
+    uint64_t row = bytes_of(keys->k_dtype, channels);
     bool outside = keys->heads_outside;
     return (struct ratp_tensor){.struct_size = sizeof(struct ratp_tensor), .buffer = buffer,
                                 .dtype = keys->k_dtype,
@@ -89,11 +138,11 @@ static void write_rows(const struct keys *keys, ratp_buffer *buffer, const float
         exit(1);
     for (uint32_t b = 0; b < keys->batch; b++)
         for (uint32_t i = 0; i < keys->capacity; i++)
-            for (uint32_t h = 0; h < keys->kv_heads; h++)
-                for (uint32_t c = 0; c < channels; c++)
-                    store(bytes + b * t.batch_stride + i * t.token_stride + h * t.head_stride +
-                              c * element(keys),
-                          *rows++, keys->k_dtype);
+            for (uint32_t h = 0; h < keys->kv_heads; h++) {
+                store_row(bytes + b * t.batch_stride + i * t.token_stride + h * t.head_stride, rows,
+                          keys->k_dtype, channels);
+                rows += channels;
+            }
     CHECK_EQUAL(ratp->buffer_write(buffer, 0, bytes, size), RATP_OK);
     free(bytes);
 }
@@ -108,10 +157,11 @@ static void change(struct keys *keys, uint32_t from, struct random *r)
 {
     for (uint32_t b = 0; b < keys->batch; b++)
         for (int v = 0; v < 2; v++) {
-            size_t token = (size_t)keys->kv_heads * (v ? keys->value_size : keys->head_size);
+            const size_t channels = v ? keys->value_size : keys->head_size;
+            size_t token = keys->kv_heads * channels;
             float *rows = (v ? keys->v : keys->k) + b * keys->capacity * token;
             for (size_t i = from * token; i < keys->capacity * token; i++)
-                rows[i] = r ? cut(random_normal(r), keys->k_dtype) : NAN;
+                rows[i] = r ? cut(random_normal(r), keys->k_dtype, i % channels) : NAN;
         }
     keys_write(keys);
 }

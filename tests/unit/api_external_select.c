@@ -36,9 +36,13 @@ static struct keys random_keys(struct random *r)
         .batch = random_in(r, 1, 3), .kv_heads = random_in(r, 1, 3), .group = PICK(r, 1, 2, 5),
         .head_size = 8 * PICK(r, 1, 2, 3, 8, 16), .value_size = 8 * PICK(r, 1, 2, 4),
         .capacity = random_in(r, 40, 300), .variant = random_variant(r),
-        .k_dtype = (ratp_dtype)PICK(r, RATP_F32, RATP_F16, RATP_BF16),
+        .k_dtype = (ratp_dtype)PICK(r, RATP_F32, RATP_F16, RATP_BF16, RATP_Q8_0, RATP_Q4_0),
         .heads_outside = random_chance(r, 50), .gap = 4 * random_in(r, 0, 3),
         .sunk = random_chance(r, 40)};
+    if (keys.k_dtype == RATP_Q8_0 || keys.k_dtype == RATP_Q4_0) {
+        keys.head_size = (keys.head_size + 31) / 32 * 32; /* whole blocks */
+        keys.value_size = (keys.value_size + 31) / 32 * 32;
+    }
     keys_open(&keys, r);
     return keys;
 }
@@ -101,7 +105,7 @@ static void test_shapes(void)
 {
     struct random r = {1};
     uint64_t compared = 0, asked = 0;
-    for (int i = 0; i < 16; i++) {
+    for (int i = 0; i < 24; i++) {
         struct keys keys = random_keys(&r);
         uint32_t queries = random_chance(&r, 40) ? 1 : random_in(&r, 2, keys.capacity / 2);
         uint32_t first = random_in(&r, 0, keys.capacity - queries);
@@ -367,9 +371,8 @@ static void test_refused(void)
            "params->summaries is NULL, summarised 1");
     p = good;
     p.k = &q8;
-    p.head_size = 32;
     REFUSE(device, ratp->attend_external(device, &p), RATP_UNSUPPORTED,
-           "params->k is q8_0, params->variant is quest");
+           "params->k: dtype is q8_0 and a head has 16 channels: it needs a multiple of 32");
 #undef WRONG
 
     CHECK_EQUAL(ratp->external_summary_bytes(device, &good, &bytes), RATP_OK);
@@ -392,11 +395,18 @@ static void test_refused(void)
     WRONG(head_size, 12, RATP_INVALID_ARGUMENT, "params->head_size is 12");
     WRONG(causal, 0, RATP_UNSUPPORTED, "params->causal is 0, params->variant is quest");
     WRONG(variant, &snapkv, RATP_UNSUPPORTED, "params->variant.kind is 5 (snapkv)");
-    WRONG(k, &q8, RATP_UNSUPPORTED, "params->k is q8_0, params->variant is quest");
+    WRONG(k, &q8, RATP_UNSUPPORTED,
+          "params->k: dtype is q8_0 and a head has 16 channels: it needs a multiple of 32");
     CHECK_EQUAL(bytes, 2048);
 #undef WRONG
     p = good;
     p.k = NULL;
+    p.k = &q8;
+    p.head_size = 64;
+    CHECK_EQUAL(ratp->external_summary_bytes(device, &p, &bytes), RATP_OK);
+    CHECK_EQUAL(bytes, 4 * 2 * 2 * 2 * 64 * 2); /* of float16 */
+    p.k = NULL;
+    p.head_size = 16;
     p.variant = &moba;
     p.key_tokens = 5119;
     CHECK_EQUAL(ratp->external_summary_bytes(device, &p, &bytes), RATP_OK);

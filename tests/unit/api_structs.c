@@ -190,6 +190,35 @@ static void test_filled(void)
     CHECK_EQUAL(ratp->cache_destroy(&cache), RATP_OK);
 }
 
+/* How much memory there is still, under a budget: what is taken counts, and the rest can be had. */
+static void test_memory_free(void)
+{
+    enum { MEBIBYTE = 1 << 20, ALIGNMENT = 4096 };
+    struct ratp_device_info info = {.struct_size = sizeof info};
+    struct ratp_device_params params = {.struct_size = sizeof params,
+                                        .memory_budget = 48 * MEBIBYTE};
+    struct ratp_buffer_params size = {.struct_size = sizeof size, .size = 16 * MEBIBYTE};
+    ratp_device *other = NULL;
+    ratp_buffer *first = NULL, *rest = NULL;
+    CHECK_EQUAL(ratp->device_info(device, &info), RATP_OK);
+    CHECK(info.memory_free > 0 && info.memory_free <= info.memory_bytes);
+    params.name = info.kind == RATP_DEVICE_REFERENCE ? "reference" : info.name;
+    if (!CHECK_EQUAL(ratp->device_open(instance, &params, &other), RATP_OK))
+        return;
+    CHECK_EQUAL(ratp->device_info(other, &info), RATP_OK);
+    CHECK(info.memory_free > 32 * MEBIBYTE && info.memory_free <= 48 * MEBIBYTE);
+    CHECK_EQUAL(ratp->buffer_create(other, &size, &first), RATP_OK);
+    CHECK_EQUAL(ratp->device_info(other, &info), RATP_OK);
+    CHECK(info.memory_free > 0 && info.memory_free <= 32 * MEBIBYTE);
+    size.size = info.memory_free / ALIGNMENT * ALIGNMENT;
+    CHECK_EQUAL(ratp->buffer_create(other, &size, &rest), RATP_OK);
+    CHECK_EQUAL(ratp->device_info(other, &info), RATP_OK);
+    CHECK(info.memory_free < ALIGNMENT);
+    CHECK_EQUAL(ratp->buffer_destroy(&first), RATP_OK);
+    CHECK_EQUAL(ratp->buffer_destroy(&rest), RATP_OK);
+    CHECK_EQUAL(ratp->device_close(&other), RATP_OK);
+}
+
 static void open_by(const char *name, ratp_device_kind wanted)
 {
     struct ratp_device_params params = {sizeof params, .name = name};
@@ -239,6 +268,7 @@ int main(int argc, char **argv)
     RUN(test_newer_steps);
     RUN(test_older);
     RUN(test_filled);
+    RUN(test_memory_free);
     RUN(test_names);
     host_close();
     return check_result();

@@ -102,7 +102,8 @@ AT(ratp_device_info, shared_bytes, 812);
 AT(ratp_device_info, vendor_id, 816);
 AT(ratp_device_info, device_id, 820);
 AT(ratp_device_info, features, 824);
-SIZE(ratp_device_info, 832);
+AT(ratp_device_info, memory_free, 832);
+SIZE(ratp_device_info, 840);
 
 AT(ratp_device_params, struct_size, 0);
 AT(ratp_device_params, name, 8);

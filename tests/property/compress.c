@@ -126,6 +126,7 @@ static void open_seq(struct world *w, struct sequence *s)
     s->id = ++w->next_id;
     s->policy = random_in(&w->random, 0, POLICIES - 1);
     s->goal = random_in(&w->random, 1, w->max_tokens * 4 / 5);
+    s->fed = MOST_OBSERVE;
     host_ok(w->host, w->cache, w->api->seq_create(w->cache, &s->seq), "seq_create");
     host_ok(w->host, s->seq, w->api->seq_set_policy(s->seq, w->policies[s->policy]),
             "seq_set_policy");
@@ -153,6 +154,65 @@ static void pass(struct world *w, ratp_seq **seq, ratp_cache *to)
     free(data);
 }
 
+static struct futures before; /* of a call that may be refused */
+
+static void check_refusal(struct world *w, const struct sequence *s)
+{
+    static struct futures after;
+    read_futures(w, s, &after);
+    if (!futures_equal(&before, &after, "after a refusal"))
+        fprintf(stderr, "  seed %llu\n", (unsigned long long)w->seed);
+}
+
+static void compress(struct world *w, struct sequence *s)
+{
+    read_futures(w, s, &before);
+    ratp_status status = w->api->seq_compress(s->seq);
+    if (status)
+        check_refusal(w, s);
+    if (status != RATP_NOT_RETAINED || s->fed >= MOST_OBSERVE || !is_over(w, s))
+        host_ok(w->host, s->seq, status, "seq_compress");
+    if (!status)
+        note_compression(w, s, s->tokens);
+}
+
+static bool any_thin(const struct world *w, const struct sequence *s)
+{
+    for (uint32_t l = 0; l < w->geometry.layers; l++)
+        for (uint32_t h = 0; h < w->geometry.kv_heads; h++)
+            if (is_thin(w, s, l, h))
+                return true;
+    return false;
+}
+
+/* Not below what was compressed, and where heads forget, only as far as they remember. */
+static void lose_end(struct world *w, struct sequence *s)
+{
+    struct random *r = &w->random;
+    uint32_t near = s->tokens < 9 ? s->tokens : 9;
+    uint32_t length = s->tokens - random_in(r, 0, random_chance(r, 80) ? near : s->tokens);
+    read_futures(w, s, &before);
+    ratp_status status = w->api->seq_truncate(s->seq, length);
+    if (status)
+        check_refusal(w, s);
+    if (length && length < s->least)
+        CHECK(status == RATP_NOT_RETAINED);
+    else if (status != RATP_NOT_RETAINED || !any_thin(w, s))
+        host_ok(w->host, s->seq, status, "seq_truncate");
+    if (status || length == s->tokens)
+        return;
+    s->tokens = length;
+    s->fed = 0;
+    s->id = ++w->next_id;
+    while (s->compressions && s->lengths[s->compressions - 1] > length)
+        s->compressions--;
+    if (length)
+        return;
+    memset(s->dropped, 0, sizeof s->dropped);
+    s->compressions = s->least = 0;
+    s->decoded = false;
+}
+
 static void change(struct world *w)
 {
     struct random *r = &w->random;
@@ -160,8 +220,7 @@ static void change(struct world *w)
     struct sequence *other = &w->seqs[random_in(r, 0, w->count - 1)];
     uint32_t what = random_in(r, 0, 99);
     if (what < 5 && s->compressions < COMPRESSIONS - 2) {
-        host_ok(w->host, s->seq, w->api->seq_compress(s->seq), "seq_compress");
-        note_compression(w, s, s->tokens);
+        compress(w, s);
     } else if (what < 10 && s != other) {
         destroy_seq(w, &other->seq);
         *other = *s;
@@ -175,6 +234,8 @@ static void change(struct world *w)
     } else if (what < 15) {
         destroy_seq(w, &s->seq);
         open_seq(w, s);
+    } else if (what < 20) {
+        lose_end(w, s);
     }
 }
 

@@ -15,7 +15,8 @@ enum {
     SEQS = 3,
     POLICIES = 2,
     TOKENS = 160,
-    COMPRESSIONS = 12
+    COMPRESSIONS = 12,
+    MOST_OBSERVE = 32
 };
 
 enum { Q, K, V, F, O, INPUTS, OUT = INPUTS, LSE, SINKS, OPERANDS };
@@ -28,6 +29,9 @@ struct sequence {
     uint32_t ids[TOKENS];
     unsigned char prompt[TOKENS];
     bool decoded; /* it has been compressed by itself, or never will be */
+    uint32_t fed;   /* tokens since it lost some: the queries of so many are known, or of
+                       MOST_OBSERVE */
+    uint32_t least; /* the length at which something was dropped last */
     uint32_t lengths[COMPRESSIONS], compressions;
     unsigned char kept[COMPRESSIONS][LAYERS][HEADS][TOKENS]; /* what the device chose */
     uint32_t dropped[LAYERS][HEADS];
@@ -61,9 +65,13 @@ uint32_t row_size(const struct world *w, int operand);
 /* The input of one token. */
 void make_row(const struct world *w, uint32_t id, uint32_t layer, uint32_t token, int input,
               float *row);
+/* Whether a head forgets by itself. */
+bool is_thin(const struct world *w, const struct sequence *s, uint32_t layer, uint32_t head);
 /* Marks what the sequence lists: all but what compression has dropped. */
 void read_held(struct world *w, const struct sequence *s, uint32_t layer, uint32_t head,
                unsigned char held[TOKENS]);
+/* Whether a head has more than it is to keep. */
+bool is_over(const struct world *w, const struct sequence *s);
 /* The device has compressed the first `length` tokens, where there was something to drop. */
 void note_compression(struct world *w, struct sequence *s, uint32_t length);
 /* What may become of a sequence, by the same lengths at each call until the next draw. */

@@ -69,7 +69,7 @@ static void close_operand(struct world *w, struct operand *a)
 /* ---- What is held ---- */
 
 /* With retention `needed` these forget by themselves, which other tests look at. */
-static bool is_thin(const struct world *w, const struct sequence *s, uint32_t layer, uint32_t head)
+bool is_thin(const struct world *w, const struct sequence *s, uint32_t layer, uint32_t head)
 {
     ratp_variant_kind kind = w->variants[s->policy][layer][head].kind;
     return w->params.retention == RATP_RETAIN_NEEDED &&
@@ -103,6 +103,33 @@ static void read_all_held(struct world *w, const struct sequence *s,
                 read_held(w, s, l, h, held[l][h]);
 }
 
+bool is_over(const struct world *w, const struct sequence *s)
+{
+    for (uint32_t l = 0; l < w->geometry.layers; l++)
+        for (uint32_t h = 0; h < w->geometry.kv_heads; h++) {
+            const struct ratp_variant *v = &w->variants[s->policy][l][h];
+            if (v->kind == RATP_SNAPKV && s->tokens - s->dropped[l][h] > v->capacity)
+                return true;
+        }
+    return false;
+}
+
+/* Whether the device holds as much as if it had never compressed what it was to. */
+static bool has_waited(struct world *w, const struct sequence *s, uint32_t tokens)
+{
+    for (uint32_t l = 0; l < w->geometry.layers; l++)
+        for (uint32_t h = 0; h < w->geometry.kv_heads; h++) {
+            uint64_t count = 0;
+            if (w->variants[s->policy][l][h].kind != RATP_SNAPKV)
+                continue;
+            host_ok(w->host, s->seq, w->api->seq_positions(s->seq, l, h, NULL, 0, &count),
+                    "seq_positions");
+            if (count != tokens - s->dropped[l][h])
+                return false;
+        }
+    return true;
+}
+
 void note_compression(struct world *w, struct sequence *s, uint32_t length)
 {
     for (uint32_t l = 0; l < w->geometry.layers; l++)
@@ -111,6 +138,7 @@ void note_compression(struct world *w, struct sequence *s, uint32_t length)
             if (v->kind != RATP_SNAPKV || length - s->dropped[l][h] <= v->capacity)
                 continue;
             s->dropped[l][h] = length - v->capacity;
+            s->least = length;
             w->choices++;
         }
     read_all_held(w, s, s->kept[s->compressions]);
@@ -203,17 +231,20 @@ static void keep_results(struct world *w, struct batch *b, uint32_t layer)
     }
 }
 
-/* The part is now the end of its sequence. */
+/* The part is now the end of its sequence. The first that is decoded comes after a
+ * compression, or it waits where too few queries are known. */
 static void advance(struct world *w, const struct batch *b, uint32_t i)
 {
     struct sequence *s = b->seqs[i];
-    uint32_t before = s->tokens;
-    for (uint32_t t = before; t < before + b->n[i]; t++) {
+    uint32_t before = s->tokens, end = before + b->n[i];
+    bool waits = s->fed < MOST_OBSERVE && is_over(w, s) && has_waited(w, s, end);
+    for (uint32_t t = before; t < end; t++) {
         s->ids[t] = s->id;
         s->prompt[t] = is_prompt(b, i);
     }
-    s->tokens += b->n[i];
-    if (is_prompt(b, i) || s->decoded)
+    s->tokens = end;
+    s->fed += b->n[i];
+    if (is_prompt(b, i) || s->decoded || waits)
         return;
     s->decoded = true;
     note_compression(w, s, before);

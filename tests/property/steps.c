@@ -11,6 +11,7 @@ static void run(struct host *host, ratp_device *device, uint64_t seed)
     bool more = true;
     while (more) {
         world_change(&w);
+        world_refuse(&w);
         more = world_step(&w, !random_chance(&w.random, 15));
     }
     world_check(&w);

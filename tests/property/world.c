@@ -48,6 +48,7 @@ bool world_open(struct world *w, struct host *host, ratp_device *device, uint64_
     host_ok(host, device, api->device_info(device, &info), "device_info");
     bool quick = info.kind == RATP_DEVICE_REFERENCE;
     w->hypothetical.state = ~seed;
+    w->thin = seed % 4 == 3;
     w->future_lengths = quick ? FUTURE_TOKENS + 1 : 12;
     w->future_samples = quick ? FUTURE_SAMPLES : 1;
     if (!world_draw(w))

@@ -45,6 +45,7 @@ struct world {
     struct ratp_cache_params params;
     ratp_dtype io_dtype;
     bool output_gate, buffers, sunk;
+    bool thin; /* retention `needed`, and no head keeps everything */
     float sinks[MAX_LAYERS][MAX_QUERY_HEADS]; /* where `sunk` */
     uint32_t max_tokens, spare_slots;
     uint32_t next_id, changes;

@@ -45,8 +45,11 @@ static const struct ratp_variant *keeps(const struct world *w, uint32_t policy, 
                                         uint32_t head)
 {
     const struct ratp_variant *v = &w->variants[policy][layer][head];
+    const struct ratp_variant *prompt = v->prompt ? v->prompt : v;
     /* Blocks are chosen among all, and two variants may want different tokens. */
-    bool thin = v->kind <= RATP_STREAMING && !v->prompt;
+    bool thin = v->kind <= RATP_STREAMING && prompt->kind == v->kind &&
+                prompt->dilation == v->dilation && prompt->window == v->window &&
+                prompt->sinks == v->sinks;
     return w->params.retention == RATP_RETAIN_NEEDED && thin ? v : &dense;
 }
 
@@ -182,4 +185,95 @@ void world_change(struct world *w)
                                                 : random_in(r, 0, s->tokens));
     s->id = ++w->next_id;
     other->id = ++w->next_id;
+}
+
+/* ---- What must fail ---- */
+
+/* A batch of which the last part is refused. */
+static void refuse_step(struct world *w)
+{
+    struct random *r = &w->hypothetical;
+    uint32_t count = w->count, last = count, n[MAX_SEQS + 1];
+    ratp_seq *seqs[MAX_SEQS + 1], *foreign = NULL;
+    ratp_part_kind kinds[MAX_SEQS + 1] = {RATP_PART_AUTO};
+    for (uint32_t i = 0; i < count; i++) {
+        seqs[i] = w->seqs[i].seq;
+        n[i] = random_chance(r, 50) ? 1 : random_in(r, 1, 70);
+        kinds[i] = (ratp_part_kind)random_in(r, 0, 2);
+    }
+    host_ok(w->host, w->spare, w->host->api->seq_create(w->spare, &foreign), "seq_create");
+    seqs[last] = random_chance(r, 50) ? seqs[0] : foreign;
+    n[last] = 1;
+    if (random_chance(r, 60)) {
+        last--;
+        static const uint32_t wrong[] = {0, 5000, UINT32_MAX};
+        n[last] = wrong[random_in(r, 0, 2)];
+    } else if (random_chance(r, 30)) {
+        last--;
+        kinds[last] = random_chance(r, 50) ? -1 : 3;
+    }
+    const struct ratp_step_params params = {.struct_size = sizeof params, .count = last + 1,
+                                            .seqs = seqs, .n_tokens = n, .kinds = kinds};
+    ratp_step *step = NULL;
+    CHECK(w->host->api->step_begin(w->cache, &params, &step) == RATP_INVALID_ARGUMENT);
+    CHECK(!step);
+    destroy_seq(w, &foreign);
+}
+
+static void refuse_load(struct world *w, struct world_seq *s)
+{
+    uint64_t size = 0;
+    ratp_seq *loaded = NULL;
+    unsigned char *data = save_seq(w, s->seq, &size);
+    data[random_in(&w->hypothetical, 0, (uint32_t)size - 1)] ^= 64;
+    CHECK(w->host->api->seq_load(w->cache, data, size, &loaded) != RATP_OK && !loaded);
+    free(data);
+}
+
+/* What a fork refuses, the sequence refuses, too; what is granted is not asked of it. */
+static void refuse_change(struct world *w, struct world_seq *s)
+{
+    const struct ratp_api *api = w->host->api;
+    uint32_t length = random_in(&w->hypothetical, 0, s->tokens + 3);
+    uint32_t policy = random_in(&w->hypothetical, 0, MAX_POLICIES - 1);
+    int what = (int)random_in(&w->hypothetical, 0, 2);
+    ratp_seq *fork = NULL;
+    if (!host_ok(w->host, s->seq, api->seq_fork(s->seq, &fork), "seq_fork"))
+        exit(1);
+    ratp_status status = RATP_OK;
+    for (ratp_seq *seq = fork; seq; seq = seq == fork && status ? s->seq : NULL) {
+        ratp_status again = what == 0 ? api->seq_truncate(seq, length)
+                          : what == 1 ? api->seq_set_policy(seq, w->policies[policy])
+                                      : api->seq_compress(seq);
+        CHECK(seq == fork || again == status);
+        status = again;
+    }
+    destroy_seq(w, &fork);
+}
+
+void world_refuse(struct world *w)
+{
+    static struct futures before[MAX_SEQS], after;
+    struct random *r = &w->hypothetical;
+    r->state += w->next_id;
+    if (!random_chance(r, 6))
+        return;
+    struct random kept = *r;
+    for (uint32_t i = 0; i < w->count; i++)
+        world_futures(w, &w->seqs[i], &before[i]);
+    struct world_seq *s = &w->seqs[random_in(r, 0, w->count - 1)];
+    uint32_t what = random_in(r, 0, 9);
+    if (what < 4)
+        refuse_step(w);
+    else if (what < 5)
+        refuse_load(w, s);
+    else
+        refuse_change(w, s);
+    *r = kept;
+    for (uint32_t i = 0; i < w->count; i++) {
+        world_futures(w, &w->seqs[i], &after);
+        if (!futures_equal(&before[i], &after, "after a call that failed"))
+            fprintf(stderr, "  seed %llu, sequence %u, call %u\n", (unsigned long long)w->seed,
+                    w->seqs[i].id, what);
+    }
 }

@@ -27,7 +27,7 @@ static struct ratp_variant draw_variant(struct world *w, bool of_prompt)
                                                 RATP_MOBA, RATP_QUEST};
     struct random *r = &w->random;
     struct ratp_variant v = {.struct_size = sizeof v};
-    v.kind = decoded[random_in(r, 0, of_prompt ? 3 : 4)];
+    v.kind = decoded[w->thin ? random_in(r, 1, 2) : random_in(r, 0, of_prompt ? 3 : 4)];
     if (v.kind == RATP_QUEST) {
         v.page = draw_block(w);
         v.budget = v.page * random_in(r, 1, 6);
@@ -81,6 +81,8 @@ static void draw(struct world *w)
         .v_dtype = dtypes[random_in(r, 0, g->value_size % 32 ? 2 : 3)],
         .retention = (ratp_retention)random_in(r, 0, 1),
     };
+    if (w->thin)
+        w->params.retention = RATP_RETAIN_NEEDED;
     w->spare_slots = random_in(r, 1, 8) * 8;
     w->io_dtype = dtypes[random_chance(r, 50) ? 0 : random_in(r, 1, 2)];
     w->output_gate = random_chance(r, 60);
@@ -110,7 +112,7 @@ static bool make_policy(struct world *w, uint32_t p)
                 *v = w->variants[p][l][random_in(&w->random, 0, h - 1)];
             else
                 *v = draw_variant(w, false);
-            if (!v->prompt && random_chance(&w->random, 15)) {
+            if (!v->prompt && random_chance(&w->random, w->thin ? 3 : 15)) {
                 w->prompts[p][l][h] = draw_variant(w, true);
                 v->prompt = &w->prompts[p][l][h];
             }

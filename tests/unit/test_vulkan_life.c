@@ -8,17 +8,6 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char *device_name;
-
-static bool world_open(struct world *w, uint64_t wait_limit_ms)
-{
-    struct ratp_device_params params = {.struct_size = sizeof params, .name = device_name,
-                                        .wait_limit_ms = wait_limit_ms};
-    *w = (struct world){0};
-    return CHECK(good(instance, ratp->device_open(instance, &params, &w->device))) &&
-           CHECK(!w->device->reference) && world_fill(w);
-}
-
 /* A step that waits for the gate between its layers. */
 static void commit_gated(struct world *w)
 {

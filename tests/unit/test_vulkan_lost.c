@@ -144,7 +144,7 @@ int main(int argc, char **argv)
     struct ratp_device_params params = {.struct_size = sizeof params};
     ratp_device *device = NULL;
     params.name = device_name = argc > 1 ? argv[1] : "software";
-    if (!start() || !CHECK(good(instance, ratp->device_open(instance, &params, &device))))
+    if (!start(true) || !CHECK(good(instance, ratp->device_open(instance, &params, &device))))
         return check_result();
     CHECK(good(device, ratp->device_info(device, &info)));
     CHECK(good(instance, ratp->device_close(&device)));

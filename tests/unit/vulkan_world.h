@@ -182,11 +182,14 @@ static inline void *open_gate_later(void *user)
     return NULL;
 }
 
-static inline bool start(void)
+/* The validation layer may wait for ten seconds, and say itself that this is its bug, for a
+ * semaphore that the host signals while a queue waits for it: such tests can go without it,
+ * and on_log passes over these words. */
+static inline bool start(bool validation)
 {
     char why[512] = "";
     struct ratp_instance_params params = {.struct_size = sizeof params, .log = on_log,
-                                          .validation = 1};
+                                          .validation = validation};
     ratp = ratp_get_api(RATP_ABI_MAJOR, why, sizeof why);
     if (!CHECK(ratp) ||
         !CHECK(ratp->instance_create(&params, &instance, why, sizeof why) == RATP_OK)) {

@@ -18,16 +18,12 @@ static const struct vk_shader add_shader = {
     .push_bytes = 16,
 };
 
-static struct vk_instance *instance;
+static struct vk_instance *instance, *checked, *plain; /* one of: with validation, without */
 static unsigned messages;
 
 static void on_log(void *user, ratp_log_level level, const char *message)
 {
     (void)user;
-    /* The layer's own words, when a wait for a queue meets one for the semaphore that the
-     * queue waits for. */
-    if (strstr(message, "This is most likely a validation bug"))
-        return;
     if (level == RATP_LOG_ERROR && strstr(message, "validation")) {
         messages++;
         fprintf(stderr, "%s\n", message);
@@ -293,12 +289,18 @@ static void test_close_working(void)
         {"WaitSemaphores", VK_ERROR_OUT_OF_HOST_MEMORY, true},
         {"WaitSemaphores", VK_ERROR_DEVICE_LOST, true},
     };
+    /* The validation layer may wait for ten seconds, and say itself that this is its bug,
+     * for a semaphore that the host signals while a queue waits for it. */
+    instance = plain;
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         struct vk_device *d = open_faulty();
         if (!CHECK(d))
             return;
         close_working(d, ways[i].call, ways[i].result, ways[i].during);
     }
+    /* The validation layer may wait for ten seconds, and say itself that this is its bug,
+     * for a semaphore that the host signals while a queue waits for it. */
+    instance = plain;
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         uint32_t constant = 7;
         struct error err = {""};
@@ -315,18 +317,22 @@ static void test_close_working(void)
         CHECK_EQUAL(scenario(host, constant, &err), RATP_OK);
         vk_device_close(&host);
     }
+    instance = checked;
 }
 
 int main(void)
 {
     struct log log = {on_log, NULL, RATP_LOG_ERROR};
     struct error err;
-    if (!CHECK(vk_instance_create(&log, true, &instance, &err) == RATP_OK))
+    if (!CHECK(vk_instance_create(&log, true, &checked, &err) == RATP_OK) ||
+        !CHECK(vk_instance_create(&log, false, &plain, &err) == RATP_OK))
         return check_result();
+    instance = checked;
     RUN(test_no_memory);
     RUN(test_loss);
     RUN(test_close_working);
-    vk_instance_destroy(&instance);
+    vk_instance_destroy(&checked);
+    vk_instance_destroy(&plain);
     CHECK_EQUAL(messages, 0);
     return check_result();
 }

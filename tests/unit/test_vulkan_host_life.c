@@ -244,7 +244,7 @@ static void test_never_signalled_untold(void)
 
 int main(void)
 {
-    if (!start() || !open_host())
+    if (!start(true) || !open_host())
         return check_result();
     RUN(test_record);
     RUN(test_recorded_no_memory);

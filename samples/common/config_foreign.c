@@ -66,10 +66,6 @@ static void check_sizes(struct fields *f, const struct model_config *c, double n
     const cJSON *tie = fields_find(f, "tie_word_embeddings");
     if (tie && (!cJSON_IsBool(tie) || cJSON_IsTrue(tie) != c->tie_embedding))
         fields_refuse(f, "tie_word_embeddings", "\"tie_embedding\" says otherwise");
-    /* The longest text that the model is for, perhaps after its positions were scaled: a limit
-     * on texts, no part of a computation. */
-    if (fields_find(f, "max_position_embeddings"))
-        fields_whole(f, "max_position_embeddings", 1, 1u << 30);
 }
 
 static void check_activation(struct fields *f, const char *name, enum model_block block)

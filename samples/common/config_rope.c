@@ -20,11 +20,12 @@ static const char *const llama3[] = {"factor", "original_max_position_embeddings
                                      "low_freq_factor", "high_freq_factor", NULL};
 static const char *const nothing[] = {NULL};
 
-static void read_yarn(struct fields *f, struct model_config *config)
+/* `context` is the trained one, where the scaling does not say it. */
+static void read_yarn(struct fields *f, uint32_t context, struct model_config *config)
 {
     struct ratp_rope *rope = &config->rope;
     rope->yarn_factor = fields_number(f, "factor", 1, MAX_FACTOR);
-    rope->yarn_context = config->context;
+    rope->yarn_context = context;
     if (fields_find(f, "original_max_position_embeddings"))
         rope->yarn_context = fields_whole(f, "original_max_position_embeddings", 1, MAX_CONTEXT);
     rope->yarn_beta_fast = 32;
@@ -82,7 +83,7 @@ static void check_theta(struct fields *f, const struct model_config *config)
         fields_refuse(f, "rope_theta", "\"rope.theta\" says otherwise");
 }
 
-static void read_scaling(struct fields *f, struct model_config *config)
+static void read_scaling(struct fields *f, uint32_t context, struct model_config *config)
 {
     static const char *const types[] = {"default", "linear", "yarn", "llama3"};
     static const char *const *const known[] = {nothing, linear, yarn, llama3};
@@ -105,7 +106,7 @@ static void read_scaling(struct fields *f, struct model_config *config)
     if (type == 1)
         config->rope.scale = fields_number(f, "factor", 1, MAX_FACTOR);
     else if (type == 2)
-        read_yarn(f, config);
+        read_yarn(f, context, config);
     else if (type == 3)
         read_llama3(f, config);
 }
@@ -113,6 +114,9 @@ static void read_scaling(struct fields *f, struct model_config *config)
 void config_read_rope(struct fields *f, struct model_config *config)
 {
     static const char *const keys[] = {"rope_scaling", "rope_parameters"};
+    uint32_t context = config->context;
+    if (fields_find(f, "max_position_embeddings"))
+        context = fields_whole(f, "max_position_embeddings", 1, MAX_CONTEXT);
     check_theta(f, config);
     read_part(f, config);
     if (fields_find(f, keys[0]) && fields_find(f, keys[1]))
@@ -125,7 +129,7 @@ void config_read_rope(struct fields *f, struct model_config *config)
             return;
         }
         struct fields scaling = fields_of(f, keys[i], "an object with \"rope_type\"");
-        read_scaling(&scaling, config);
+        read_scaling(&scaling, context, config);
         f->good = scaling.good;
     }
 }

@@ -9,6 +9,10 @@ bool problem_set(struct problem *p, const char *format, ...)
     va_start(args, format);
     vsnprintf(p->text, sizeof p->text, format, args);
     va_end(args);
+    /* What a file says may stand in a message; a terminal must not follow it. */
+    for (char *c = p->text; *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            *c = '?';
     return false;
 }
 

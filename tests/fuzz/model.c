@@ -6,6 +6,8 @@
 #include "folder.h"
 #include "model.h"
 
+#include <math.h>
+
 static char folder[FOLDER_ROOM], config_path[FOLDER_ROOM + 32], weights_path[FOLDER_ROOM + 32];
 static bool started;
 static unsigned long accepted, refused, configs;
@@ -68,23 +70,30 @@ static size_t put_weights(bool tied, const char *dtype, int width, uint8_t *out)
 size_t fuzz_seed(size_t index, uint8_t *out)
 {
     static const struct {
-        const char *rope, *dtype;
+        const char *rope, *dtype, *more;
         int width;
         bool tied;
     } seeds[] = {
-        {"{\"style\": \"half\", \"theta\": 10000.0}", "F16", 2, true},
-        {"{\"style\": \"none\"}", "F32", 4, false},
-        {"{\"style\": \"interleaved\", \"theta\": 1e6}", "BF16", 2, false},
+        {"{\"style\": \"half\", \"theta\": 10000.0}", "F16", "", 2, true},
+        {"{\"style\": \"none\"}", "F32",
+         "\"sliding_window\": null, \"attn_logit_softcapping\": 50.0, \"head_dim\": 8,\n", 4, false},
+        {"{\"style\": \"interleaved\", \"theta\": 1e6}", "BF16",
+         "\"rope_parameters\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1,\n"
+         "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 64},\n", 2, false},
+        {"{\"style\": \"half\", \"theta\": 1e4}", "F16",
+         "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0, \"beta_fast\": 16,\n"
+         "\"attention_factor\": 1.5}, \"query_pre_attn_scalar\": 64, \"hidden_act\": \"gelu\",\n",
+         2, true},
     };
     if (index >= sizeof seeds / sizeof *seeds)
         return 0;
     int length = snprintf((char *)out, FUZZ_ROOM,
-                          "{\"architecture\": \"ratplus\", \"block\": \"gelu\", \"layers\": 1,\n"
+                          "{\"architecture\": \"ratplus\", \"block\": \"gelu\", \"layers\": 1,\n%s"
                           "\"d_model\": %d, \"heads\": 1, \"kv_heads\": 1, \"head_size\": %d,\n"
                           "\"feed_forward\": %d, \"vocabulary\": %d, \"context\": 4096,\n"
                           "\"norm_eps\": 1e-6, \"rope\": %s, \"tie_embedding\": %s,\n"
                           "\"tokenizer\": \"bytes\"}\n",
-                          SIZE, SIZE, SIZE, VOCABULARY, seeds[index].rope,
+                          seeds[index].more, SIZE, SIZE, SIZE, VOCABULARY, seeds[index].rope,
                           seeds[index].tied ? "true" : "false");
     size_t config = (size_t)length + 1;
     return config + put_weights(seeds[index].tied, seeds[index].dtype, seeds[index].width,
@@ -122,6 +131,12 @@ static void check_model(const struct model *model)
     }
     model_geometry(c, c->context, &rope, &geometry);
     REQUIRE(geometry.layers == c->layers && geometry.head_size % 8 == 0);
+    REQUIRE(rope.size % 4 == 0 && rope.size <= c->head_size);
+    REQUIRE(isfinite(rope.scale) && isfinite(rope.yarn_factor) && isfinite(geometry.scale));
+    REQUIRE(isfinite(geometry.softcap) && geometry.softcap >= 0 && geometry.scale >= 0);
+    const uint32_t turning = rope.size ? rope.size : c->head_size;
+    for (uint32_t i = 0; rope.factors && i < turning / 2; i++)
+        REQUIRE(isfinite(rope.factors[i]) && rope.factors[i] >= 1);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -81,6 +81,8 @@ static void test_safetensors_refuses(void)
         {"{\"t\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 0,
          "8 bytes after the last tensor"},
         {"{}", 0, "16 bytes after the last tensor"},
+        {"{\"\\u001b[2J\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]}}", 0,
+         "tensor \"?[2J\""},
         {"{\"t\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}", 0,
          "larger than the file"},
         {"{\"t\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[0,2]},"

@@ -117,6 +117,8 @@ class Config(unittest.TestCase):
                      rope_scaling={"type": "yarn", "factor": 8.0})
         self.changes(Attention(yarn(8, 128), 0.1 * np.log(8) + 1), rope_parameters={
             "rope_type": "yarn", "type": "yarn", "factor": 8, "rope_theta": THETA, "truncate": True})
+        self.changes(Attention(yarn(8, 64), 0.1 * np.log(8) + 1), max_position_embeddings=64,
+                     rope_scaling={"rope_type": "yarn", "factor": 8.0})
         self.changes(Attention(yarn(4, 32, 2, 0.25, 8), 0.1 * np.log(4) + 1),
                      rope_scaling=scaling, partial_rotary_factor=0.5)
 

@@ -22,6 +22,7 @@ struct cache {
     /* Tokens of the largest pass that the host has planned, and the sequences among which it
      * shared them out: it rounds their number up to a multiple. */
     uint64_t most_tokens, most_sequences;
+    uint64_t passes;
     struct stream *streams;
     size_t stream_count;
     size_t *written; /* bytes in the cache, of rows that no node has attended yet */
@@ -386,16 +387,18 @@ struct order_found order_follow(const struct ggml_tensor *keys, const struct ord
 {
     struct sequence_end unknown = {0};
     struct part_pass part = {
+        .sequences = (uint32_t)keys->ne[3],
         .tokens = (uint32_t)pass->queries,
         .causal = pass->causal,
         .first = pass->first,
-        .several = keys->ne[3] > 1,
     };
     struct order_found found = {.ordered = false};
     struct stream *s = NULL;
     pthread_mutex_lock(&table.lock);
     struct cache *c = order_layer(keys) >= 0 ? find_cache(tensor_root(keys)->data) : NULL;
     if (c) {
+        c->passes += pass->sequence == 0;
+        part.number = c->passes;
         part.full = is_full(c, keys, pass->queries);
         s = find_stream(c, place_in(c, keys->data) + (size_t)pass->sequence * keys->nb[3],
                         keys->nb[1]);

@@ -9,19 +9,24 @@ parts() {
 
 # drafting NAME ARGUMENTS: 60 tokens of llama-speculative-simple, which verifies drafts of another
 # model, go to $work/NAME.text. It decodes the prompt's last token with the first draft, and may
-# lose the end of its text.
+# lose the end of its text and of what it says.
 drafting() {
     name=$1
     shift
     [ -s "$work/tiny.gguf" ] || python3 tiny.py "$work/tiny.gguf" || return 1
     printf '%s\n' '{"default": "dense:streamw16s4"}' >"$work/drafts.json"
-    RATPLUS_STATS=json RATPLUS_POLICY=$work/drafts.json GGML_BACKEND_PATH=$plugin timeout 120 \
-        llama-speculative-simple -m "$work/tiny.gguf" --spec-type draft-simple -p "$prompt" -n 80 -c 512 \
-        --temp 0 -fa on -ngl 99 -ngld 99 -t 1 --ignore-eos "$@" </dev/null >"$work/drafts.out" \
-        2>"$work/$name.log" || { tail -n 3 "$work/$name.log"; return 1; }
-    # The text is the prompt, which "<s>" stands before, and what follows.
-    grep -a -A 100 '^<s>' "$work/drafts.out" | tail -c +$((${#prompt} + 4)) | head -c 60 >"$work/$name.text"
-    [ "$(wc -c <"$work/$name.text")" -eq 60 ]
+    for try in 1 2 3 4 5; do
+        RATPLUS_STATS=json RATPLUS_POLICY=$work/drafts.json GGML_BACKEND_PATH=$plugin timeout 120 \
+            llama-speculative-simple -m "$work/tiny.gguf" --spec-type draft-simple -p "$prompt" -n 80 \
+            -c 512 --temp 0 -fa on -ngl 99 -ngld 99 -t 1 --ignore-eos "$@" </dev/null \
+            >"$work/drafts.out" 2>"$work/$name.log" || { tail -n 3 "$work/$name.log"; return 1; }
+        # The text is the prompt, which "<s>" stands before, and what follows.
+        grep -a -A 100 '^<s>' "$work/drafts.out" | tail -c +$((${#prompt} + 4)) | head -c 60 \
+            >"$work/$name.text"
+        [ "$(wc -c <"$work/$name.text")" -eq 60 ] && grep -aq 'accept  *= ' "$work/$name.log" && return
+    done
+    echo "the text of llama-speculative-simple is never whole"
+    return 1
 }
 
 # Drafts that are all accepted, of two lengths, and drafts that are not: the text is the one without
@@ -38,6 +43,11 @@ drafted() {
     done
     grep -ah 'n_accept' "$work/most.log" "$work/other.log"
     grep -aq 'accept  *= 100.000%' "$work/most.log" && ! grep -aq 'accept  *= 100.000%' "$work/other.log"
+}
+
+drafts_served() {
+    python3 tiny.py "$work/draft.gguf" gemma2 &&
+        timeout -k 10 200 python3 draft_server.py "$plugin" "$work/tiny.gguf" "$work/draft.gguf" "$work"
 }
 
 # Prompts that sequences share are copied to their streams, and go on there as the policy says.

@@ -44,14 +44,14 @@ def both(count=24):
 
 
 class Server:
-    def __init__(self, plugin, model, folder):
+    def __init__(self, plugin, model, folder, more=()):
         self.policy = os.path.join(folder, "served.json")
         self.write('{"default": "dense"}')
         self.log = open(os.path.join(folder, "served.log"), "w+b")
         env = os.environ | {"GGML_BACKEND_PATH": plugin, "RATPLUS_POLICY": self.policy}
         arguments = ["-m", model, "-ngl", "99", "-fa", "on", "-c", "1024", "-np", "2", "--no-warmup", "-t", "1"]
         self.process = subprocess.Popen(
-            ["llama-server", "--port", str(PORT)] + arguments,
+            ["llama-server", "--port", str(PORT)] + arguments + list(more),
             env=env | {"RATPLUS_STATS": "json"}, stdout=self.log, stderr=self.log)
 
     def write(self, text):
@@ -106,7 +106,7 @@ def check(server):
     load.start()
     changes = 0
     while load.is_alive():
-        server.write(json.dumps({"default": f"d{changes % 2 + 4}w{8 + changes}"}))
+        server.write(json.dumps({"default": f"d{changes % 2 + 4}w{8 + changes % 20}"}))
         changes += 1
         time.sleep(0.02)
     load.join()
@@ -174,4 +174,5 @@ def main(plugin, model, folder):
     return 1 if wrong else 0
 
 
-sys.exit(main(*sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

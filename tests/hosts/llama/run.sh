@@ -110,6 +110,7 @@ if [ -x "$sid/usr/bin/llama-speculative-simple" ]; then
 else
     skip "there is no llama-speculative-simple in $sid (Debian: $sid_more)"
 fi
+check 'and so it is in a server of two slots' inside /none drafts_served
 check 'a prompt that is copied to other sequences stays under its policy' inside /none shared_prompts
 check 'a pass over two devices has one policy' inside "$icd" two_devices
 check 'what cannot be a policy file is refused, and not waited for' inside /none special_files

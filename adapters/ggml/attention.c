@@ -6,6 +6,7 @@
  * [value size, query heads, queries, sequences]. The mask says what is causal. */
 #include "attention.h"
 
+#include "layers.h"
 #include "order.h"
 #include "summaries.h"
 
@@ -195,6 +196,7 @@ struct together {
     uint32_t first, count;
     struct mask_plane mask;
     bool ordered; /* their cells are in order of position */
+    bool copied;  /* K is not the cache, but a copy of it */
 };
 
 /* What keeps the heads of `variant` from attending as it says. */
@@ -204,6 +206,8 @@ static enum fallback refusal_of(const struct ratp_variant *variant, const struct
         return FALLBACK_NONE;
     if (variant->kind == RATP_SNAPKV)
         return FALLBACK_SNAPKV;
+    if (t->copied)
+        return FALLBACK_COPY;
     if (t->mask.why)
         return t->mask.why;
     return t->ordered ? FALLBACK_NONE : FALLBACK_ORDER;
@@ -225,11 +229,13 @@ static enum fallback choose(struct adapter_device *device, struct ratp_external 
     if (why || run->variant.kind == RATP_DENSE)
         return why;
     by->variant = &run->variant;
-    if (!variant_chooses(by->variant, NULL, NULL) ||
-        summaries_take(device->ratp, device->opened, op->src[1], sequence, run, by))
+    if (!variant_chooses(by->variant, NULL, NULL))
         return FALLBACK_NONE;
-    by->variant = NULL;
-    return FALLBACK_SUMMARIES;
+    const enum fallback missing =
+        summaries_take(device->ratp, device->opened, op->src[1], sequence, run, by);
+    if (missing)
+        by->variant = NULL;
+    return missing;
 }
 
 /* At most: which they are is known to the device alone. */
@@ -300,13 +306,14 @@ static ratp_status run_together(struct adapter_device *device, const struct pass
     return status;
 }
 
-static struct together look(struct pass *pass, const struct ggml_tensor *op, uint32_t sequence)
+static struct together look(struct pass *pass, const struct ggml_tensor *op, uint32_t sequence,
+                            bool copied)
 {
     const int64_t queries = op->src[0]->ne[1];
     struct together t = {sequence, 1,
                          mask_read(&pass->masks, op->src[MASK_SOURCE], queries, sequence),
-                         false};
-    if (pass->layer >= 0)
+                         false, copied};
+    if (pass->layer >= 0 && !copied)
         t.ordered = order_holds(op->src[1], sequence, queries, !t.mask.why, t.mask.first);
     return t;
 }
@@ -319,16 +326,17 @@ ratp_status attention_run(struct adapter_device *device, struct pass *pass,
     const uint32_t sequences = (uint32_t)q->ne[3];
     struct node_ways ways = {0, 0};
     ratp_status status = RATP_OK;
-    pass->layer = order_layer(k);
-    if (pass->layer >= 0)
+    bool copied = false;
+    pass->layer = layers_of_keys(k, &copied);
+    if (pass->layer >= 0 && !copied)
         summaries_follow(k, pass->layer, pass->policy, pass->runs);
     const uint32_t runs = policy_runs(pass->policy, pass->layer, (uint32_t)k->ne[2], part,
                                       pass->runs);
-    struct together now = look(pass, op, 0);
+    struct together now = look(pass, op, 0, copied);
     for (uint32_t i = 1; i <= sequences && !status; i++) {
         struct together next = now;
         if (i < sequences) {
-            next = look(pass, op, i);
+            next = look(pass, op, i, copied);
             if (next.mask.why == now.mask.why && next.mask.first == now.mask.first &&
                 next.ordered == now.ordered) {
                 now.count++;
@@ -339,6 +347,7 @@ ratp_status attention_run(struct adapter_device *device, struct pass *pass,
         now = next;
     }
     statistics_attention(&ways);
+    layers_ran(pass->layer, (uint32_t)k->ne[2], ways.fallbacks);
     return status;
 }
 
@@ -350,7 +359,7 @@ void pass_graph(struct pass *pass, struct ggml_cgraph *graph)
     for (int i = 0; i < ggml_graph_n_nodes(graph) && !first; i++)
         if (ggml_graph_node(graph, i)->op == GGML_OP_FLASH_ATTN_EXT)
             first = ggml_graph_node(graph, i);
-    if (!first || (pass->under_way && order_layer(first->src[1]) > pass->layer))
+    if (!first || (pass->under_way && layers_of_keys(first->src[1], NULL) > pass->layer))
         return;
     pass_end(pass);
     pass->policy = policy_take();
@@ -359,6 +368,8 @@ void pass_graph(struct pass *pass, struct ggml_cgraph *graph)
 
 void pass_end(struct pass *pass)
 {
+    if (pass->under_way)
+        layers_pass_ended(pass->policy);
     policy_give(pass->policy);
     pass->policy = NULL;
     pass->under_way = false;

@@ -140,6 +140,21 @@ struct adapter_policy *policy_take(void)
     return policy;
 }
 
+struct adapter_policy *policy_now(void)
+{
+    pthread_mutex_lock(&file.lock);
+    struct adapter_policy *policy = file.now;
+    if (policy)
+        policy->holders++;
+    pthread_mutex_unlock(&file.lock);
+    return policy;
+}
+
+const char *policy_path(void)
+{
+    return file.path;
+}
+
 void policy_give(struct adapter_policy *policy)
 {
     pthread_mutex_lock(&file.lock);

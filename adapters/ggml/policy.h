@@ -22,6 +22,11 @@ void policy_start(const struct ratp_api *ratp, ratp_instance *instance);
 /* The policy in force, to be given back; the file is read again when it has changed. NULL:
  * there is none, attention is dense. [any thread] */
 struct adapter_policy *policy_take(void);
+/* The one that was read last, to be given back, without a look at the file; NULL: there is
+ * none. [any thread] */
+struct adapter_policy *policy_now(void);
+/* The file's name; NULL: none is given. [any thread] */
+const char *policy_path(void);
 /* The rotary base of packed models (packed.h); 0: models are not packed. What the file says
  * of it at the start holds until the end. [any thread] */
 double policy_packed_theta(void);

@@ -5,6 +5,7 @@ work=$BUILD/llama
 mkdir -p "$work"
 . ./tools.sh
 . ./policy.sh
+. ./layers.sh
 
 build() {
     [ -f "$BUILD/build.ninja" ] ||

@@ -27,6 +27,9 @@ struct adapter_device {
 /* One line to stderr, "ratplus: ...". */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* The same as an error in ggml's log, which a host may show in a place of its own. */
+void complain_in_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* Whether the host's ggml is one that backend_abi.h describes; says so when not. */
 bool version_is_known(void);
 
@@ -34,6 +37,9 @@ bool version_is_known(void);
 void device_init(struct adapter_device *device, ggml_backend_reg_t registration);
 /* The library's device, opened at the first call; NULL when it cannot be. */
 ratp_device *device_open(struct adapter_device *device);
+
+/* What the device says of itself now. False, and zeros, when it says nothing. */
+bool device_look(struct adapter_device *device, struct ratp_device_info *info);
 
 void buffer_type_init(struct adapter_device *device);
 /* The whole tensor that one is a view of, or itself. */
@@ -46,6 +52,8 @@ ggml_backend_t backend_create(struct adapter_device *device);
 /* Whether the backend takes `op`. */
 bool op_is_supported(const struct ggml_tensor *op);
 
+/* Of the cache's types, those that SET_ROWS writes here, and attention reads. */
+bool rows_type_is_known(enum ggml_type type);
 bool rows_are_supported(const struct ggml_tensor *op);
 /* Runs a SET_ROWS node on the host, in the mapped buffer. False, and a line
  * that says why, when an index leads outside. */

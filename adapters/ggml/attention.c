@@ -6,6 +6,7 @@
  * [value size, query heads, queries, sequences]. The mask says what is causal. */
 #include "attention.h"
 
+#include "layers.h"
 #include "order.h"
 #include "summaries.h"
 
@@ -203,6 +204,7 @@ struct together {
     uint32_t first, count;
     struct mask_plane mask;
     struct order_found found;
+    bool copied; /* K is not the cache, but a copy of it */
 };
 
 /* What keeps the heads of `variant` from attending as it says. */
@@ -212,6 +214,8 @@ static enum fallback refusal_of(const struct ratp_variant *variant, const struct
         return FALLBACK_NONE;
     if (variant->kind == RATP_SNAPKV)
         return FALLBACK_SNAPKV;
+    if (t->copied)
+        return FALLBACK_COPY;
     if (t->mask.why)
         return t->mask.why;
     return t->found.ordered ? FALLBACK_NONE : FALLBACK_ORDER;
@@ -233,11 +237,13 @@ static enum fallback choose(struct adapter_device *device, struct ratp_external 
     if (why || run->variant.kind == RATP_DENSE)
         return why;
     by->variant = &run->variant;
-    if (!variant_chooses(by->variant, NULL, NULL) ||
-        summaries_take(device->ratp, device->opened, op->src[1], sequence, run, by))
+    if (!variant_chooses(by->variant, NULL, NULL))
         return FALLBACK_NONE;
-    by->variant = NULL;
-    return FALLBACK_SUMMARIES;
+    const enum fallback missing =
+        summaries_take(device->ratp, device->opened, op->src[1], sequence, run, by);
+    if (missing)
+        by->variant = NULL;
+    return missing;
 }
 
 /* At most: which they are is known to the device alone. */
@@ -310,13 +316,15 @@ static ratp_status run_together(struct adapter_device *device, struct pass *pass
     return status;
 }
 
-static struct together look(struct pass *pass, const struct ggml_tensor *op, uint32_t sequence)
+static struct together look(struct pass *pass, const struct ggml_tensor *op, uint32_t sequence,
+                            bool copied)
 {
     const int64_t queries = op->src[0]->ne[1];
     struct together t = {
         .first = sequence,
         .count = 1,
         .mask = mask_read(&pass->masks, op->src[MASK_SOURCE], queries, sequence),
+        .copied = copied,
     };
     const struct order_pass of = {sequence, queries, !t.mask.why, t.mask.first};
     t.found = order_follow(op->src[1], &of);
@@ -336,14 +344,15 @@ ratp_status attention_run(struct adapter_device *device, struct pass *pass,
     const uint32_t sequences = (uint32_t)q->ne[3];
     struct node_ways ways = {0, 0};
     ratp_status status = RATP_OK;
-    pass->layer = thread_pass.layer = order_layer(k);
-    if (pass->layer >= 0)
+    bool copied = false;
+    pass->layer = thread_pass.layer = layers_of_keys(k, &copied);
+    if (pass->layer >= 0 && !copied)
         summaries_follow(k, pass->layer, pass->policy, pass->runs);
-    struct together now = look(pass, op, 0);
+    struct together now = look(pass, op, 0, copied);
     for (uint32_t i = 1; i <= sequences && !status; i++) {
         struct together next = now;
         if (i < sequences) {
-            next = look(pass, op, i);
+            next = look(pass, op, i, copied);
             if (are_alike(&next, &now)) {
                 now.count++;
                 continue;
@@ -353,6 +362,7 @@ ratp_status attention_run(struct adapter_device *device, struct pass *pass,
         now = next;
     }
     statistics_attention(&ways);
+    layers_ran(pass->layer, (uint32_t)k->ne[2], ways.fallbacks);
     return status;
 }
 
@@ -366,7 +376,7 @@ void pass_graph(struct pass *pass, struct ggml_cgraph *graph)
             first = ggml_graph_node(graph, i);
     if (!first)
         return;
-    const int layer = order_layer(first->src[1]);
+    const int layer = layers_of_keys(first->src[1], NULL);
     if (pass->under_way && layer > pass->layer)
         return;
     pass_end(pass);
@@ -383,6 +393,8 @@ void pass_graph(struct pass *pass, struct ggml_cgraph *graph)
 
 void pass_end(struct pass *pass)
 {
+    if (pass->under_way)
+        layers_pass_ended(pass->policy);
     policy_give(pass->policy);
     pass->policy = NULL;
     pass->under_way = false;

@@ -1,5 +1,6 @@
 /* Running a graph's nodes, one after the other. */
 #include "attention.h"
+#include "layers.h"
 #include "order.h"
 #include "packed.h"
 #include "summaries.h"
@@ -132,6 +133,13 @@ static enum ggml_status graph_compute(ggml_backend_t backend, struct ggml_cgraph
     return finish(d, submitted, since) ? GGML_STATUS_SUCCESS : GGML_STATUS_FAILED;
 }
 
+/* There is nothing to wait for: a graph's work is done when graph_compute returns. */
+static void synchronize(ggml_backend_t backend)
+{
+    (void)backend;
+    layers_waited();
+}
+
 ggml_backend_t backend_create(struct adapter_device *d)
 {
     static ggml_guid guid = {0x72, 0x61, 0x74, 0x70, 0x6c, 0x75, 0x73, 0x2d,
@@ -156,6 +164,7 @@ ggml_backend_t backend_create(struct adapter_device *d)
         .guid = &guid,
         .get_name = backend_name,
         .free_backend = backend_free,
+        .synchronize = synchronize,
         .graph_compute = graph_compute,
         .device = &d->ggml,
         .context = r,

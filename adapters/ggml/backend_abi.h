@@ -66,7 +66,7 @@ struct ggml_backend {
     unused_call set_tensor_async, get_tensor_async;
     unused_call set_tensor_2d_async, get_tensor_2d_async;
     unused_call cpy_tensor_async;
-    unused_call synchronize;
+    void (*synchronize)(ggml_backend_t backend);
     unused_call graph_plan_create, graph_plan_free, graph_plan_update, graph_plan_compute;
     enum ggml_status (*graph_compute)(ggml_backend_t backend, struct ggml_cgraph *graph);
     unused_call event_record, event_wait;

@@ -2,6 +2,7 @@
 #include "adapter.h"
 #include "order.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,8 +17,10 @@ struct mapped {
     bool placed;            /* it is known what the buffer is for */
 };
 
-/* Room for ggml's `size` bytes, mapped. */
-static bool take_memory(struct mapped *m, size_t size, ratp_memory_kind kind)
+enum { WHY = 320 };
+
+/* Room for ggml's `size` bytes, mapped. False: `why` has the reason. */
+static bool take_memory(struct mapped *m, size_t size, ratp_memory_kind kind, char *why)
 {
     const struct adapter_device *d = m->device;
     const struct ratp_buffer_params params = {
@@ -27,15 +30,12 @@ static bool take_memory(struct mapped *m, size_t size, ratp_memory_kind kind)
         .kind = kind,
     };
     void *mapping = NULL;
-    char why[256];
     if (d->ratp->buffer_create(d->opened, &params, &m->buffer)) {
-        d->ratp->last_error(d->opened, why, sizeof why);
-        complain("%s: no buffer of %zu bytes: %s", d->name, size, why);
+        d->ratp->last_error(d->opened, why, WHY);
         return false;
     }
     if (d->ratp->buffer_map(m->buffer, &mapping)) {
-        d->ratp->last_error(m->buffer, why, sizeof why);
-        complain("%s: a buffer of %zu bytes cannot be mapped: %s", d->name, size, why);
+        d->ratp->last_error(m->buffer, why, WHY);
         d->ratp->buffer_destroy(&m->buffer);
         return false;
     }
@@ -44,12 +44,17 @@ static bool take_memory(struct mapped *m, size_t size, ratp_memory_kind kind)
     return true;
 }
 
-/* The results of nodes, which the host reads again and again: into the host's own memory. */
+/* The results of nodes, which the host reads again and again: into the host's own memory.
+ * Where there is no more of that they stay. */
 static void move_to_host(struct mapped *m, size_t size)
 {
     struct mapped host = *m;
-    if (!take_memory(&host, size, RATP_MEMORY_HOST))
+    char why[WHY] = "";
+    if (!take_memory(&host, size, RATP_MEMORY_HOST, why)) {
+        complain("%s: no buffer of %zu bytes in the host's memory, so results of nodes stay in the "
+                 "device's, which is slower: %s", m->device->name, size, why);
         return;
+    }
     m->device->ratp->buffer_destroy(&m->buffer);
     *m = host;
 }
@@ -141,6 +146,18 @@ static bool type_is_host(ggml_backend_buffer_type_t type)
     return true;
 }
 
+/* The host's own line names a size alone, if there is one. */
+static ggml_backend_buffer_t refuse(struct adapter_device *d, size_t size, const char *why)
+{
+    struct ratp_device_info now;
+    const bool known = device_look(d, &now);
+    complain_in_log("%s: no buffer of %zu bytes (%.1f MiB): %s. Of the device's memory %.1f MiB are "
+                    "free; a smaller context (-c), batch (-ub) or fewer slots (-np) need less",
+                    d->name, size, (double)size / 0x1p20, why,
+                    known ? (double)now.memory_free / 0x1p20 : 0.0);
+    return NULL;
+}
+
 static ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size)
 {
     static const struct buffer_calls calls = {
@@ -149,12 +166,20 @@ static ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_
         .clear = clear,
     };
     struct adapter_device *d = type->context;
-    struct mapped *m = device_open(d) ? calloc(1, sizeof *m) : NULL;
-    if (m)
-        m->device = d;
-    if (!m || size > type_max_size(type) || !take_memory(m, size, RATP_MEMORY_SHARED)) {
+    char why[WHY] = "the device cannot be opened";
+    if (size > type_max_size(type)) {
+        snprintf(why, sizeof why, "one buffer has at most %zu bytes", type_max_size(type));
+        return refuse(d, size, why);
+    }
+    if (!device_open(d))
+        return refuse(d, size, why);
+    struct mapped *m = calloc(1, sizeof *m);
+    if (!m)
+        return refuse(d, size, "the host has no memory to keep account of it");
+    m->device = d;
+    if (!take_memory(m, size, RATP_MEMORY_SHARED, why)) {
         free(m);
-        return NULL;
+        return refuse(d, size, why);
     }
     return ggml_backend_buffer_init(type, calls, m, size);
 }

@@ -1,6 +1,7 @@
 /* A device of the library as a device of ggml. */
 #include "adapter.h"
 
+#include "layers.h"
 #include "order.h"
 
 #include <stdatomic.h>
@@ -18,12 +19,23 @@ static const char *device_description(ggml_backend_dev_t device)
     return d->info.name;
 }
 
-/* Nobody tells what others use of the device. The reference has no memory of its own. */
+bool device_look(struct adapter_device *d, struct ratp_device_info *info)
+{
+    *info = (struct ratp_device_info){.struct_size = sizeof *info};
+    pthread_mutex_lock(&d->lock);
+    ratp_device *opened = d->opened;
+    pthread_mutex_unlock(&d->lock);
+    return !(opened ? d->ratp->device_info(opened, info)
+                    : d->ratp->device_describe(d->instance, d->index, info));
+}
+
+/* By what is free the host fits contexts to the device. */
 static void device_memory(ggml_backend_dev_t device, size_t *free, size_t *total)
 {
-    const struct adapter_device *d = device->context;
-    *free = d->info.memory_bytes;
+    struct adapter_device *d = device->context;
+    struct ratp_device_info now;
     *total = d->info.memory_bytes;
+    *free = device_look(d, &now) ? now.memory_free : 0;
 }
 
 /* A GPU even where it is none: only then does llama.cpp give it layers. */
@@ -104,6 +116,7 @@ static bool device_supports_op(ggml_backend_dev_t device, const struct ggml_tens
         order_host_runs(op);
     else if (op->op == GGML_OP_FLASH_ATTN_EXT && type_of(op->src[1]) == &d->buffers)
         order_planned(op);
+    layers_asked(op, supported);
     return supported;
 }
 

@@ -166,6 +166,19 @@ struct adapter_policy *policy_take_same(uint64_t number)
     return policy || number == 0 ? policy : policy_take();
 }
 
+struct adapter_policy *policy_now(void)
+{
+    pthread_mutex_lock(&file.lock);
+    struct adapter_policy *policy = hold(file.now);
+    pthread_mutex_unlock(&file.lock);
+    return policy;
+}
+
+const char *policy_path(void)
+{
+    return file.path;
+}
+
 void policy_give(struct adapter_policy *policy)
 {
     pthread_mutex_lock(&file.lock);

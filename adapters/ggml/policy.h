@@ -25,6 +25,11 @@ struct adapter_policy *policy_take(void);
 /* The reading with this number, to be given back, NULL for 0; where nobody holds it any more the
  * policy in force. [any thread] */
 struct adapter_policy *policy_take_same(uint64_t number);
+/* The one that was read last, to be given back, without a look at the file; NULL: there is
+ * none. [any thread] */
+struct adapter_policy *policy_now(void);
+/* The file's name; NULL: none is given. [any thread] */
+const char *policy_path(void);
 /* The rotary base of packed models (packed.h); 0: models are not packed. What the file says
  * of it at the start holds until the end. [any thread] */
 double policy_packed_theta(void);

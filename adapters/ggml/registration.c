@@ -1,5 +1,6 @@
 /* What ggml loads: one exported function, and the list of devices. */
 #include "adapter.h"
+#include "layers.h"
 #include "policy.h"
 #include "statistics.h"
 
@@ -18,6 +19,23 @@ void complain(const char *format, ...)
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
     fprintf(stderr, "ratplus: %s\n", line);
+}
+
+void complain_in_log(const char *format, ...)
+{
+    va_list args;
+    char line[512], text[528];
+    ggml_log_callback log = NULL;
+    void *user = NULL;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    snprintf(text, sizeof text, "ratplus: %s\n", line);
+    ggml_log_get(&log, &user);
+    if (log)
+        log(GGML_LOG_LEVEL_ERROR, text, user);
+    else
+        fputs(text, stderr);
 }
 
 static const char *registration_name(ggml_backend_reg_t registration)
@@ -115,6 +133,7 @@ ggml_backend_reg_t ggml_backend_init(void)
     if (device_count) {
         statistics_start(ratp, instance);
         policy_start(ratp, instance);
+        layers_start();
         return &registration;
     }
     complain("libratplus finds no device that it can use; llama.cpp goes on without this backend");

@@ -12,7 +12,7 @@ static bool repeats(const struct ggml_tensor *index, const struct ggml_tensor *r
            rows->ne[3] % index->ne[2] == 0;
 }
 
-static bool is_written(enum ggml_type type)
+bool rows_type_is_known(enum ggml_type type)
 {
     return type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16 ||
            type == GGML_TYPE_Q8_0 || type == GGML_TYPE_Q4_0;
@@ -21,7 +21,7 @@ static bool is_written(enum ggml_type type)
 bool rows_are_supported(const struct ggml_tensor *op)
 {
     const struct ggml_tensor *rows = op->src[0], *index = op->src[1];
-    return is_written(op->type) && rows && index && rows->type == GGML_TYPE_F32 &&
+    return rows_type_is_known(op->type) && rows && index && rows->type == GGML_TYPE_F32 &&
            rows->nb[0] == sizeof(float) &&
            (index->type == GGML_TYPE_I64 || index->type == GGML_TYPE_I32) &&
            op->nb[0] == ggml_type_size(op->type) && rows->ne[0] == op->ne[0] &&

@@ -1,6 +1,7 @@
 #include "statistics.h"
 
 #include "adapter.h"
+#include "layers.h"
 #include "policy.h"
 #include "summaries.h"
 
@@ -15,15 +16,22 @@ enum { NAME_SIZE = 64 };
 
 static const char *const reasons[FALLBACK_REASONS] = {
     [FALLBACK_NONE] = "none",
+    [FALLBACK_COPY] = "K is a copy of the cache in another type (-ctk f32)",
     [FALLBACK_NO_MASK] = "there is no mask: every query sees every key",
     [FALLBACK_MASK_HEADS] = "query heads have masks of their own",
     [FALLBACK_MASK_VALUES] = "the mask adds to the logits",
     [FALLBACK_MASK_GAPS] = "the mask hides cells before the query's own",
     [FALLBACK_MASK_STEPS] = "the mask is not causal",
     [FALLBACK_ORDER] = "cells are not known to be in order of position",
-    [FALLBACK_SUMMARIES] = "there are no summaries of K to choose by",
+    [FALLBACK_SUMMARIES] = "the device has no memory for summaries of K",
+    [FALLBACK_SUMMARY_FORM] = "no summaries can be made of a K like this",
     [FALLBACK_SNAPKV] = "snapkv needs a cache of the library's own",
 };
+
+const char *statistics_reason(enum fallback why)
+{
+    return reasons[why];
+}
 
 struct way {
     struct ratp_variant variant;
@@ -138,6 +146,30 @@ static void read_counts(struct counts *out)
 
 /* ---- Printing ---- */
 
+/* Of the policy in force. */
+static void count_layers(struct layers_tally *tally)
+{
+    struct adapter_policy *policy = policy_now();
+    layers_count(policy, tally);
+    policy_give(policy);
+}
+
+static void print_layers(void)
+{
+    struct layers_tally tally;
+    count_layers(&tally);
+    if (!tally.asked)
+        return;
+    fprintf(stderr, "  %-52s %10s\n", "layers that the policy asks to be other than dense", "layers");
+    fprintf(stderr, "  %-52s %10u\n", "follow it", tally.following);
+    for (uint32_t i = 0; i < AWAY_REASONS; i++)
+        if (tally.away[i])
+            fprintf(stderr, "  %-52s %10u\n", layers_reason((enum away)i), tally.away[i]);
+    for (uint32_t i = 1; i < FALLBACK_REASONS; i++)
+        if (tally.fallbacks[i])
+            fprintf(stderr, "  %-52s %10u\n", reasons[i], tally.fallbacks[i]);
+}
+
 static void print_table(void)
 {
     struct counts c;
@@ -159,6 +191,7 @@ static void print_table(void)
         if (c.fallbacks[i])
             fprintf(stderr, "  %-52s %10" PRIu64 "\n", reasons[i], c.fallbacks[i]);
     }
+    print_layers();
     fprintf(stderr, "  %-52s %10s %16s\n", "all", "seconds", "MiB");
     fprintf(stderr, "  %-52s %10.3f %16.3f\n", "attention, read", c.attention_seconds,
             (double)read / 0x1p20);
@@ -179,6 +212,23 @@ static cJSON *add_ways(cJSON *json, const struct counts *c)
     return list;
 }
 
+static void add_layers(cJSON *json)
+{
+    struct layers_tally tally;
+    count_layers(&tally);
+    cJSON *layers = cJSON_AddObjectToObject(json, "layers");
+    cJSON_AddNumberToObject(layers, "asked", tally.asked);
+    cJSON_AddNumberToObject(layers, "following", tally.following);
+    cJSON *list = cJSON_AddObjectToObject(layers, "away");
+    for (uint32_t i = 0; i < AWAY_REASONS; i++)
+        if (tally.away[i])
+            cJSON_AddNumberToObject(list, layers_reason((enum away)i), tally.away[i]);
+    list = cJSON_AddObjectToObject(layers, "dense");
+    for (uint32_t i = 1; i < FALLBACK_REASONS; i++)
+        if (tally.fallbacks[i])
+            cJSON_AddNumberToObject(list, reasons[i], tally.fallbacks[i]);
+}
+
 /* To be freed by cJSON_free; NULL without memory. */
 static char *make_json(void)
 {
@@ -192,6 +242,7 @@ static char *make_json(void)
     for (uint32_t i = 1; i < FALLBACK_REASONS; i++)
         if (c.fallbacks[i])
             cJSON_AddNumberToObject(list, reasons[i], (double)c.fallbacks[i]);
+    add_layers(json);
     cJSON_AddNumberToObject(json, "bytes_written", (double)c.written);
     cJSON_AddNumberToObject(json, "summary_bytes", (double)summaries_held());
     cJSON_AddNumberToObject(json, "attention_seconds", c.attention_seconds);

@@ -10,6 +10,7 @@
 /* Why heads attend every key that the mask shows, and not as their variant says. */
 enum fallback {
     FALLBACK_NONE,
+    FALLBACK_COPY,
     FALLBACK_NO_MASK,
     FALLBACK_MASK_HEADS,
     FALLBACK_MASK_VALUES,
@@ -17,6 +18,7 @@ enum fallback {
     FALLBACK_MASK_STEPS,
     FALLBACK_ORDER,
     FALLBACK_SUMMARIES,
+    FALLBACK_SUMMARY_FORM,
     FALLBACK_SNAPKV,
     FALLBACK_REASONS
 };
@@ -29,6 +31,9 @@ enum { WAY_DENSE, WAY_MASK, WAY_FIRST, WAYS = 64 };
 struct node_ways {
     uint64_t ways, fallbacks;
 };
+
+/* As a clause, "the mask is not causal". */
+const char *statistics_reason(enum fallback why);
 
 /* Reads RATPLUS_STATS: "json" for a line of JSON, anything else for a table, on stderr
  * when the process exits and, where nobody else wants that signal, after SIGUSR1. */

@@ -24,6 +24,7 @@ static struct {
     pthread_mutex_t lock;
     struct summary *list;
     size_t count;
+    bool refused; /* there was no memory for the last that was wanted */
 } all = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 bool variant_chooses(const struct ratp_variant *v, uint32_t *block, uint32_t *most)
@@ -106,9 +107,10 @@ static struct summary *find(const struct summary *like)
     return NULL;
 }
 
-/* NULL without memory. */
+/* NULL without memory; the first time a line says so. */
 static struct summary *add(const struct summary *like, ratp_device *device, uint64_t bytes)
 {
+    char why[256];
     const struct ratp_buffer_params params = {
         .struct_size = sizeof params, .size = bytes, .kind = RATP_MEMORY_DEVICE};
     struct summary *list = realloc(all.list, (all.count + 1) * sizeof *list);
@@ -117,14 +119,22 @@ static struct summary *add(const struct summary *like, ratp_device *device, uint
     all.list = list;
     list[all.count] = *like;
     list[all.count].bytes = bytes;
-    if (like->ratp->buffer_create(device, &params, &list[all.count].buffer))
+    if (like->ratp->buffer_create(device, &params, &list[all.count].buffer)) {
+        like->ratp->last_error(device, why, sizeof why);
+        if (!all.refused)
+            complain("no buffer of %llu bytes for summaries of K, which quest and moba choose by: "
+                     "%s; a smaller context (-c) or larger pages and blocks need less",
+                     (unsigned long long)bytes, why);
+        all.refused = true;
         return NULL;
+    }
+    all.refused = false;
     return &list[all.count++];
 }
 
-bool summaries_take(const struct ratp_api *ratp, ratp_device *device,
-                    const struct ggml_tensor *keys, uint32_t sequence, const struct head_run *run,
-                    struct ratp_external *by)
+enum fallback summaries_take(const struct ratp_api *ratp, ratp_device *device,
+                             const struct ggml_tensor *keys, uint32_t sequence,
+                             const struct head_run *run, struct ratp_external *by)
 {
     const uint32_t total = by->first_position + by->query_tokens;
     uint32_t most = 0;
@@ -141,9 +151,9 @@ bool summaries_take(const struct ratp_api *ratp, ratp_device *device,
     };
     variant_chooses(by->variant, &like.block, &most);
     if (!bytes_for(ratp, device, by, like.cells, &bytes) || total > like.cells)
-        return false;
+        return FALLBACK_SUMMARY_FORM;
     if ((total - 1) / like.block < most)
-        return true;
+        return FALLBACK_NONE;
     pthread_mutex_lock(&all.lock);
     struct summary *s = find(&like);
     if (!s)
@@ -154,7 +164,7 @@ bool summaries_take(const struct ratp_api *ratp, ratp_device *device,
         s->known = total;
     }
     pthread_mutex_unlock(&all.lock);
-    return s != NULL;
+    return s ? FALLBACK_NONE : FALLBACK_SUMMARIES;
 }
 
 uint64_t summaries_read(const struct ratp_api *ratp, ratp_device *device,

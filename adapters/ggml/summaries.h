@@ -9,6 +9,7 @@
 #define RATPLUS_GGML_SUMMARIES_H
 
 #include "policy.h"
+#include "statistics.h"
 
 #include <ggml.h>
 
@@ -23,11 +24,12 @@ void summaries_follow(const struct ggml_tensor *keys, int layer, struct adapter_
 
 /* Fills in the summaries of a call over one sequence, `sequence` of `keys`, and the run's heads.
  * `by` has all that external_summary_bytes looks at, query_tokens and first_position. Nothing is
- * filled in where each query attends all blocks. False: there is no memory, or K is of a type
- * without summaries. Afterwards they count as made up to the call's last query: summaries_spoil if it fails. */
-bool summaries_take(const struct ratp_api *ratp, ratp_device *device,
-                    const struct ggml_tensor *keys, uint32_t sequence, const struct head_run *run,
-                    struct ratp_external *by);
+ * filled in where each query attends all blocks. FALLBACK_SUMMARIES: the device has no memory
+ * for them, and a line says so once; FALLBACK_SUMMARY_FORM: K is none that they are made of.
+ * Afterwards they count as made up to the call's last query: summaries_spoil if it fails. */
+enum fallback summaries_take(const struct ratp_api *ratp, ratp_device *device,
+                             const struct ggml_tensor *keys, uint32_t sequence,
+                             const struct head_run *run, struct ratp_external *by);
 
 /* Bytes of summaries that the queries of such a call choose by. */
 uint64_t summaries_read(const struct ratp_api *ratp, ratp_device *device,

@@ -55,6 +55,8 @@ void vk_device_table_load(struct VolkDeviceTable *table, const struct vk_calls *
 
 /* ---- Physical devices -------------------------------------------------------- */
 
+enum { VK_PIECE_ALIGNMENT = 256 }; /* of what is cut from blocks, and its size */
+
 struct vk_physical {
     VkPhysicalDevice handle;
     struct ratp_device_info info;
@@ -63,7 +65,7 @@ struct vk_physical {
     uint32_t features; /* set of enum vk_feature: offered, or what a host enabled of it */
     uint64_t import_alignment;
     uint32_t local_heap; /* the largest device-local one, which info.memory_bytes tells of */
-    uint64_t max_allocation;
+    uint64_t max_allocation; /* info.max_allocation is what is left when a piece is aligned */
     uint8_t cache_uuid[VK_UUID_SIZE];
     VkPhysicalDeviceMemoryProperties memory;
     uint32_t compute_families[8]; /* every family with compute */

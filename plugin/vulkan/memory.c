@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGNMENT = 256 };
+enum { ALIGNMENT = VK_PIECE_ALIGNMENT };
 
 struct vk_piece {
     struct vk_piece *next; /* in the list of freed ones */

@@ -231,7 +231,7 @@ static void query_properties(const struct vk_calls *calls, struct vk_physical *p
 void vk_physical_summarise(struct vk_physical *p)
 {
     const struct vk_caps *c = &p->caps;
-    p->info.max_allocation = p->max_allocation;
+    p->info.max_allocation = p->max_allocation - VK_PIECE_ALIGNMENT;
     p->info.subgroup_min = c->subgroup_min;
     p->info.subgroup_max = c->subgroup_max;
     p->info.shared_bytes = c->shared_bytes;

@@ -219,6 +219,21 @@ static void test_memory_free(void)
     CHECK_EQUAL(ratp->device_close(&other), RATP_OK);
 }
 
+/* The largest allocation is what the refusal of a larger one says. */
+static void test_max_allocation(void)
+{
+    struct ratp_device_info info = {.struct_size = sizeof info};
+    ratp_buffer *buffer = NULL;
+    char part[64];
+    CHECK_EQUAL(ratp->device_info(device, &info), RATP_OK);
+    const struct ratp_buffer_params size = {.struct_size = sizeof size,
+                                            .size = info.max_allocation + 1};
+    if (info.kind == RATP_DEVICE_REFERENCE)
+        return; /* it asks the system */
+    snprintf(part, sizeof part, "%llu", (unsigned long long)info.max_allocation);
+    REFUSE(device, ratp->buffer_create(device, &size, &buffer), RATP_OUT_OF_MEMORY, part);
+}
+
 static void open_by(const char *name, ratp_device_kind wanted)
 {
     struct ratp_device_params params = {sizeof params, .name = name};
@@ -269,6 +284,7 @@ int main(int argc, char **argv)
     RUN(test_older);
     RUN(test_filled);
     RUN(test_memory_free);
+    RUN(test_max_allocation);
     RUN(test_names);
     host_close();
     return check_result();

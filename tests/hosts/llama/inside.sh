@@ -6,6 +6,7 @@ mkdir -p "$work"
 . ./tools.sh
 . ./policy.sh
 . ./drafts.sh
+. ./layers.sh
 
 build() {
     [ -f "$BUILD/build.ninja" ] ||

@@ -69,7 +69,9 @@ no_memory() {
     (export LD_PRELOAD="$work/libnomemory.so" LD_LIBRARY_PATH="$BUILD/plugin"
         speak memory '{"default": "quest32p8"}' -c 512 -n 48) &&
         cmp "$work/cpu.text" "$work/memory.text" &&
-        counted memory '"there are no summaries of K to choose by":141'
+        counted memory '"the device has no memory for summaries of K":141' &&
+        [ "$(grep -ac 'ratplus: no buffer of .* bytes for summaries of K' "$work/memory.log")" -eq 1 ] &&
+        later memory 'because the device has no memory for summaries of K'
 }
 
 # Summaries of K when the host turns K where it lies.
@@ -89,7 +91,9 @@ shifted() {
     speak shift '{"default": "d16w64s2"}' -c 256 --context-shift -n 200 || return 1
     counted shift '"the mask hides cells before the query'"'"'s own":378' &&
         counted shift '"cells are not known to be in order of position":144' &&
-        counted shift '"d16w64s2":{"nodes":78,'
+        counted shift '"d16w64s2":{"nodes":78,' &&
+        later shift "because the mask hides cells before the query's own" &&
+        later shift 'because cells are not known to be in order of position'
 }
 
 # A sequence from the file of another process: nobody knows the order of its cells.

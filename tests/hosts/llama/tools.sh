@@ -8,7 +8,7 @@ complete() {
     text=$1 log=$2
     shift 2
     for try in 1 2 3 4 5; do
-        RATPLUS_STATS=${stats:-1} timeout 120 llama-completion "$@" --temp 0 --no-warmup -no-cnv -t 1 -fa on \
+        RATPLUS_STATS=${stats:-1} timeout 120 llama-completion -fa on "$@" --temp 0 --no-warmup -no-cnv -t 1 \
             </dev/null >"$text" 2>"$log" || { tail -n 3 "$log"; return 1; }
         [ "$(tail -c 2 "$text" | od -An -tx1)" = ' 0a 0a' ] && return 0
     done

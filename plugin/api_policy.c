@@ -74,7 +74,7 @@ ratp_status api_policy_set(ratp_policy *policy, struct ratp_range layers,
     if (!status)
         status = choice_from_public(variant, "variant", &choice, &err);
     if (!status)
-        status = policy_add(policy, layers, kv_heads, &choice, &err);
+        status = policy_add(policy, &layers, 1, &kv_heads, 1, &choice, &err);
     return api_return(policy, status, &err);
 }
 

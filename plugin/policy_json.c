@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_TEXT = 1 << 20, MAX_RANGES = 256, MAX_DEPTH = 5 };
+enum { MAX_TEXT = 1 << 20, MAX_DEPTH = 5 };
 
 /* ---- Reading ---- */
 
@@ -28,7 +28,7 @@ struct reader {
 };
 
 struct ranges {
-    struct ratp_range range[MAX_RANGES];
+    struct ratp_range range[POLICY_RANGES];
     uint32_t count;
 };
 
@@ -222,7 +222,7 @@ static bool read_range_text(const char *p, struct ranges *out)
 {
     for (;; p++) {
         uint32_t first, last;
-        if (out->count == MAX_RANGES || !read_digits(&p, &first))
+        if (out->count == POLICY_RANGES || !read_digits(&p, &first))
             return false;
         struct ratp_range range = {first, 1};
         if (*p == '-') {
@@ -289,9 +289,9 @@ static ratp_status read_rule(struct reader *r, const struct node *n, struct ratp
         return fail_at(r, offset_of(r, n, false), "%s has no \"variant\"", n->name);
     if (!status)
         status = read_choice(r, &at[2], &choice);
-    for (uint32_t i = 0; !status && i < layers.count; i++)
-        for (uint32_t j = 0; !status && j < heads.count; j++)
-            status = policy_add(out, layers.range[i], heads.range[j], &choice, r->err);
+    if (!status)
+        status = policy_add(out, layers.range, layers.count, heads.range, heads.count, &choice,
+                            r->err);
     return status;
 }
 
@@ -307,8 +307,8 @@ static ratp_status read_policy(struct reader *r, const cJSON *json, struct ratp_
         struct choice none = policy_at(out, 0, 0); /* needs no rule */
         status = read_choice(r, &at[0], &choice);
         if (!status && !choice_equal(&choice, &none))
-            status = policy_add(out, (struct ratp_range){0, 0}, (struct ratp_range){0, 0}, &choice,
-                                r->err);
+            status = policy_add(out, &(struct ratp_range){0, 0}, 1, &(struct ratp_range){0, 0}, 1,
+                                &choice, r->err);
     }
     if (status || !at[1].json)
         return status;

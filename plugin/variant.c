@@ -1,5 +1,6 @@
 #include "variant.h"
 
+#include "index.h"
 #include "structs.h"
 
 #include <inttypes.h>
@@ -173,6 +174,17 @@ bool variant_equal(const struct variant *a, const struct variant *b)
            a->kernel == b->kernel && a->average == b->average;
 }
 
+uint64_t variant_hash(const struct variant *v)
+{
+    const uint32_t numbers[] = {(uint32_t)v->kind, v->dilation, v->window, v->sinks, v->block,
+                                v->choose, v->by_group, v->capacity, v->observe, v->kernel,
+                                v->average};
+    uint64_t hash = 0;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        hash = hash_add(hash, numbers[i]);
+    return hash;
+}
+
 /* ---- Prompts ---- */
 
 struct choice choice_of(const struct variant *v)
@@ -194,6 +206,11 @@ ratp_status choice_check_prompt(const struct variant *prompt, const char *what, 
 bool choice_equal(const struct choice *a, const struct choice *b)
 {
     return variant_equal(&a->prompt, &b->prompt) && variant_equal(&a->decode, &b->decode);
+}
+
+uint64_t choice_hash(const struct choice *choice)
+{
+    return hash_add(variant_hash(&choice->prompt), variant_hash(&choice->decode));
 }
 
 /* ---- The public struct ---- */

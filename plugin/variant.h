@@ -61,6 +61,9 @@ struct choice choice_of(const struct variant *v);
 ratp_status choice_check_prompt(const struct variant *prompt, const char *what,
                                 struct error *err);
 bool choice_equal(const struct choice *a, const struct choice *b);
+/* Equal for equal ones. */
+uint64_t variant_hash(const struct variant *v);
+uint64_t choice_hash(const struct choice *choice);
 
 /* From the public struct; names the field that is wrong. A NULL `in` gives dense.
  * RATP_UNSUPPORTED for kinds that choose by the query, and for a `prompt`. */

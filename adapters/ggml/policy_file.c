@@ -103,20 +103,27 @@ static void blank(char *p, const char *end)
             *p = ' ';
 }
 
+static cJSON *parse(const char *p, const char *behind, const char **end)
+{
+    return cJSON_ParseWithLengthOpts(p, (size_t)(behind - p), end, false);
+}
+
 cJSON *text_take_member(char *text, const char *name, bool *twice)
 {
     cJSON *taken = NULL;
     char *comma = NULL; /* the one before the member */
     char *p = skip_blanks(text);
+    /* cJSON would measure the rest of the text for every member, were it not told. */
+    const char *const behind = text + strlen(text) + 1;
     *twice = false;
     if (*p != '{')
         return NULL;
     for (bool more = true; more;) {
         char *const start = p = skip_blanks(p + 1);
         const char *end = NULL;
-        cJSON *key = *p == '"' ? cJSON_ParseWithOpts(p, &end, false) : NULL;
+        cJSON *key = *p == '"' ? parse(p, behind, &end) : NULL;
         p = key ? skip_blanks(p + (end - p)) : p;
-        cJSON *value = key && *p == ':' ? cJSON_ParseWithOpts(p + 1, &end, false) : NULL;
+        cJSON *value = key && *p == ':' ? parse(p + 1, behind, &end) : NULL;
         const bool wanted = value && strcmp(key->valuestring, name) == 0;
         cJSON_Delete(key);
         if (!value)

@@ -125,6 +125,7 @@ static void destroy(ratp_cache *cache)
     free(cache->factors);
     if (cache->layout)
         layout_release(cache, cache->layout);
+    free(cache->buckets);
     while (cache->pools) {
         struct pool *next = cache->pools->next;
         free(cache->pools);

@@ -78,11 +78,14 @@ struct store {
 /* What a sequence attends, and how it is stored for that. Sequences with equal
  * ones share it, so that a step finds out quickly which slabs have the same work. */
 struct layout {
-    struct layout *next;
+    struct layout *next, **link; /* among all */
+    struct layout *next_alike;   /* among those of its bucket */
+    uint64_t hash;               /* of `choice` */
     uint32_t refs;
     uint64_t seen;           /* number of the last step that met it */
     uint32_t offsets;        /* where that step's plan has `slab_offset` */
     struct choice *choice;   /* [slabs] */
+    uint32_t *slab_kind;     /* [slabs] slabs of equal choices have equal numbers */
     uint32_t *slab_store;    /* [slabs] */
     uint32_t *slab_offset;   /* [slabs] bytes in a page of its store */
     uint32_t summaries;      /* where that step's plan has `slab_summary` */
@@ -117,6 +120,8 @@ struct ratp_cache {
 
     struct pool *pools;     /* all sizes that ever were */
     struct layout *layouts; /* all that are in use */
+    struct layout **buckets; /* [bucket_count] the same by hash */
+    uint32_t bucket_count, layout_count;
     struct layout *layout;  /* of new sequences */
 
     struct mem rope; /* coarse table, then the fine one */

@@ -93,8 +93,8 @@ static ratp_status check_retained(const ratp_seq *seq, uint32_t length, struct e
     const ratp_cache *cache = seq->cache;
     const struct layout *layout = seq->layout;
     /* Stores are numbered by their first slab. */
-    for (uint32_t s = 0; s < layout->store_count; s++) {
-        uint32_t missing = 0, slab = 0, dropped = seq->stores[s].dropped;
+    for (uint32_t s = 0, slab = 0; s < layout->store_count; s++) {
+        uint32_t missing = 0, dropped = seq->stores[s].dropped;
         uint32_t compressed = dropped ? dropped + layout->stores[s].keep.capacity : 0;
         while (layout->slab_store[slab] != s)
             slab++;

@@ -1,3 +1,4 @@
+#include "../index.h"
 #include "step.h"
 
 #include <stdlib.h>
@@ -185,11 +186,18 @@ static bool same_class(const ratp_step *step, uint32_t a, uint32_t b)
 {
     for (uint32_t i = 0; i < step->layout_count; i++) {
         const struct layout *layout = step->layouts[i];
-        if (layout->slab_store[a] != layout->slab_store[b] ||
-            !choice_equal(&layout->choice[a], &layout->choice[b]))
+        if (layout->slab_kind[a] != layout->slab_kind[b])
             return false;
     }
     return true;
+}
+
+static uint64_t class_hash(const ratp_step *step, uint32_t slab)
+{
+    uint64_t hash = 0;
+    for (uint32_t i = 0; i < step->layout_count; i++)
+        hash = hash_add(hash, step->layouts[i]->slab_kind[slab]);
+    return hash;
 }
 
 static ratp_status sort_slabs(ratp_step *step, struct error *err)
@@ -202,14 +210,20 @@ static ratp_status sort_slabs(ratp_step *step, struct error *err)
             step->layouts[step->layout_count++] = layout;
         layout->seen = cache->steps;
     }
+    struct index index;
+    if (!index_open(&index, cache->slabs))
+        return fail(err, RATP_OUT_OF_MEMORY, "no host memory to sort %u heads", cache->slabs);
     for (uint32_t slab = 0; slab < cache->slabs; slab++) {
-        uint32_t c = 0;
-        while (c < step->class_count && !same_class(step, step->class_slab[c], slab))
-            c++;
-        if (c == step->class_count)
-            step->class_slab[step->class_count++] = slab;
-        step->slab_class[slab] = c;
+        uint32_t *slot = index_first(&index, class_hash(step, slab));
+        while (*slot != INDEX_NONE && !same_class(step, step->class_slab[*slot], slab))
+            slot = index_next(&index, slot);
+        if (*slot == INDEX_NONE) {
+            *slot = step->class_count++;
+            step->class_slab[*slot] = slab;
+        }
+        step->slab_class[slab] = *slot;
     }
+    free(index.slot);
     step->classes = calloc(step->class_count, sizeof *step->classes);
     if (!step->classes)
         return fail(err, RATP_OUT_OF_MEMORY, "no host memory for %u classes of heads",

@@ -1,4 +1,5 @@
 /* A sequence changes its policy: what it holds is sorted into the new one's stores. */
+#include "../index.h"
 #include "../plan/build.h"
 #include "cache.h"
 
@@ -6,6 +7,11 @@
 #include <string.h>
 
 enum { NO_STORE = UINT32_MAX };
+
+/* Where the lists of a store begin in the page list. */
+struct span {
+    uint32_t kept, ring;
+};
 
 /* What a switch is about to make. */
 struct change {
@@ -19,6 +25,7 @@ struct change {
     uint32_t *slab_class;     /* [slabs] slabs with the same stores, before and after */
     uint32_t *class_slab;     /* [class_count] the first of its slabs */
     uint32_t class_count;
+    struct span *from_spans, *to_spans; /* [store_count] of each */
     struct plan_class *classes;
     struct plan plan;
 };
@@ -43,16 +50,17 @@ static void find_going_on(struct change *change)
 {
     const ratp_cache *cache = change->seq->cache;
     const struct layout *from = change->seq->layout, *to = change->to;
-    for (uint32_t s = 0; s < to->store_count; s++) {
-        uint32_t slab = 0, old;
-        while (to->slab_store[slab] != s)
-            slab++;
-        old = from->slab_store[slab];
-        bool same = store_compresses(&to->stores[s]) &&
-                    variant_equal(&to->stores[s].keep, &from->stores[old].keep);
-        for (; slab < cache->slabs && same; slab++)
-            same = to->slab_store[slab] != s || from->slab_store[slab] == old;
-        change->goes_on[s] = same ? old : NO_STORE;
+    uint32_t met = 0; /* stores are numbered by their first slab */
+    for (uint32_t slab = 0; slab < cache->slabs; slab++) {
+        uint32_t s = to->slab_store[slab], old = from->slab_store[slab];
+        if (s == met) {
+            bool same = store_compresses(&to->stores[s]) &&
+                        variant_equal(&to->stores[s].keep, &from->stores[old].keep);
+            change->goes_on[s] = same ? old : NO_STORE;
+            met++;
+        } else if (change->goes_on[s] != old) {
+            change->goes_on[s] = NO_STORE;
+        }
     }
 }
 
@@ -61,6 +69,18 @@ static bool same_moves(const struct change *change, uint32_t slab)
 {
     return !change->seq->stores[change->seq->layout->slab_store[slab]].dropped ||
            change->goes_on[change->to->slab_store[slab]] != NO_STORE;
+}
+
+/* The slot of the class of slabs with the same stores, before and after. */
+static uint32_t *find_class(const struct change *change, const struct index *index, uint32_t slab)
+{
+    const uint32_t *from = change->seq->layout->slab_store, *to = change->to->slab_store;
+    const uint32_t *first = change->class_slab;
+    uint32_t *slot = index_first(index, hash_add(hash_add(0, from[slab]), to[slab]));
+    while (*slot != INDEX_NONE &&
+           (from[first[*slot]] != from[slab] || to[first[*slot]] != to[slab]))
+        slot = index_next(index, slot);
+    return slot;
 }
 
 static ratp_status sort_slabs(struct change *change, struct error *err)
@@ -73,20 +93,25 @@ static ratp_status sort_slabs(struct change *change, struct error *err)
     change->classes = calloc(cache->slabs, sizeof *change->classes);
     change->goes_on = calloc(to->store_count, sizeof *change->goes_on);
     change->positions = calloc(from->store_count, sizeof *change->positions);
-    if (!change->goes_on || !change->positions || !change->stores || !change->slab_class ||
-        !change->class_slab || !change->classes)
+    change->from_spans = calloc(from->store_count, sizeof *change->from_spans);
+    change->to_spans = calloc(to->store_count, sizeof *change->to_spans);
+    if (!change->from_spans || !change->to_spans || !change->goes_on || !change->positions ||
+        !change->stores || !change->slab_class || !change->class_slab || !change->classes)
         return fail(err, RATP_OUT_OF_MEMORY, "no host memory to sort %u heads anew", cache->slabs);
     find_going_on(change);
+    struct index index;
+    if (!index_open(&index, cache->slabs))
+        return fail(err, RATP_OUT_OF_MEMORY, "no host memory to sort %u heads anew", cache->slabs);
     for (uint32_t slab = 0; slab < cache->slabs; slab++) {
-        uint32_t c = same_moves(change, slab) ? 0 : change->class_count;
-        while (c < change->class_count &&
-               (from->slab_store[change->class_slab[c]] != from->slab_store[slab] ||
-                to->slab_store[change->class_slab[c]] != to->slab_store[slab]))
-            c++;
-        if (c == change->class_count)
-            change->class_slab[change->class_count++] = slab;
-        change->slab_class[slab] = c;
+        uint32_t alone = change->class_count;
+        uint32_t *slot = same_moves(change, slab) ? find_class(change, &index, slab) : &alone;
+        if (*slot == INDEX_NONE || slot == &alone) {
+            *slot = change->class_count++;
+            change->class_slab[*slot] = slab;
+        }
+        change->slab_class[slab] = *slot;
     }
+    free(index.slot);
     return RATP_OK;
 }
 
@@ -199,17 +224,15 @@ static ratp_status take_pages(struct change *change, struct error *err)
     return status;
 }
 
-/* Where the lists of a store begin in the page list. */
-struct span {
-    uint32_t kept, ring;
-};
-
-static struct span span_of(const struct seq_store *stores, uint32_t store)
+/* Returns where the pages end, of which the first is `page`. */
+static uint32_t place_lists(const struct seq_store *stores, uint32_t count, uint32_t page,
+                            struct span *spans)
 {
-    uint32_t page = 0;
-    for (uint32_t s = 0; s < store; s++)
-        page += stores[s].kept.count + stores[s].ring.count;
-    return (struct span){page, page + stores[store].kept.count};
+    for (uint32_t s = 0; s < count; s++) {
+        spans[s] = (struct span){page, page + stores[s].kept.count};
+        page = spans[s].ring + stores[s].ring.count;
+    }
+    return page;
 }
 
 static struct gpu_page *add_lists(const ratp_cache *cache, const struct seq_store *stores,
@@ -222,14 +245,6 @@ static struct gpu_page *add_lists(const ratp_cache *cache, const struct seq_stor
             *page++ = page_at(cache, stores[s].ring.page[i]->address);
     }
     return page;
-}
-
-static uint32_t page_count(const struct seq_store *stores, uint32_t count)
-{
-    uint32_t pages = 0;
-    for (uint32_t s = 0; s < count; s++)
-        pages += stores[s].kept.count + stores[s].ring.count;
-    return pages;
 }
 
 /* The two views that every class shares: 0 is the old layout, 1 the new one. */
@@ -292,8 +307,7 @@ static void add_moves(const struct change *change, uint32_t c, bool ring, struct
     uint32_t from = seq->layout->slab_store[slab], to = change->to->slab_store[slab];
     const struct store *store = &change->to->stores[to];
     const struct seq_store *old = &seq->stores[from], *made = &change->stores[to];
-    uint32_t behind = page_count(seq->stores, seq->layout->store_count);
-    struct span source = span_of(seq->stores, from), target = span_of(change->stores, to);
+    struct span source = change->from_spans[from], target = change->to_spans[to];
     bool as_it_is = made->dropped > 0; /* positions are not slots: go by those */
     for (uint32_t p = ring ? made->ring_from : 0; p < seq->length - made->dropped; p++) {
         struct place place = {.slot = p};
@@ -304,7 +318,7 @@ static void add_moves(const struct change *change, uint32_t c, bool ring, struct
                  (struct gpu_slots){.view = 0, .page0 = place.ring ? source.ring : source.kept,
                                     .pages = place.ring ? old->ring.count : old->kept.count,
                                     .slot0 = place.slot},
-                 (struct gpu_slots){.view = 1, .page0 = behind + (ring ? target.ring : target.kept),
+                 (struct gpu_slots){.view = 1, .page0 = ring ? target.ring : target.kept,
                                     .pages = ring ? made->ring.count : made->kept.count,
                                     .slot0 = ring ? p % store->ring_slots
                                                   : store_kept_slot(store, p)});
@@ -315,7 +329,8 @@ static ratp_status make_plan(struct change *change, struct blob *blob, struct er
 {
     const ratp_seq *seq = change->seq;
     uint32_t old = seq->layout->store_count, made = change->to->store_count;
-    uint32_t pages = page_count(seq->stores, old) + page_count(change->stores, made);
+    uint32_t pages = place_lists(seq->stores, old, 0, change->from_spans);
+    pages = place_lists(change->stores, made, pages, change->to_spans);
     struct plan_list views = {0};
     change->plan.pages.count = pages;
     struct gpu_page *page = blob_add(blob, pages * sizeof *page, &change->plan.pages.offset);
@@ -435,6 +450,8 @@ static ratp_status restock(ratp_seq *seq, struct layout *to, struct error *err)
     for (uint32_t s = 0; change.positions && s < seq->layout->store_count; s++)
         free(change.positions[s]);
     free(change.positions);
+    free(change.from_spans);
+    free(change.to_spans);
     free(change.goes_on);
     free(change.stores);
     free(change.slab_class);

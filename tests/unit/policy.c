@@ -1,7 +1,9 @@
 /* Policies: rules, JSON and its error positions. */
 #include "../check.h"
 
+#include "index.h"
 #include "policy.h"
+#include "../random.h"
 
 #include <stdlib.h>
 
@@ -20,7 +22,7 @@ static ratp_status add(struct ratp_policy *p, struct ratp_range layers, struct r
                        const struct variant *v, struct error *err)
 {
     struct choice both = choice_of(v);
-    return policy_add(p, layers, kv_heads, &both, err);
+    return policy_add(p, &layers, 1, &kv_heads, 1, &both, err);
 }
 
 static void test_rules(void)
@@ -227,10 +229,10 @@ static void test_most_rules(void)
     const struct choice longest = {variant_of(RATP_DILATED, 1 << 24, 1 << 24, 1 << 24),
                                    variant_of(RATP_DILATED, (1 << 24) - 1, 1 << 24, 1 << 24)};
     struct ratp_range range = {10000, 2};
-    while (policy_add(&p, range, range, &longest, &err) == RATP_OK)
+    while (policy_add(&p, &range, 1, &range, 1, &longest, &err) == RATP_OK)
         range.first++;
     CHECK_EQUAL(p.count, 8192);
-    CHECK_CONTAINS(err.text, "the policy has 8192 rules, at most 8192 fit");
+    CHECK_CONTAINS(err.text, "the policy would have 8193 rules, at most 8192 fit");
     size_t size = policy_print(&p, NULL, 0);
     char *text = malloc(size + 1);
     if (CHECK(text)) {
@@ -243,6 +245,84 @@ static void test_most_rules(void)
     free(again.rules);
 }
 
+/* Ranges of one rule are added at once: a text of rules, each of which hides thousands
+ * of rules of the one before, took minutes. */
+static void test_many_ranges(void)
+{
+    enum { SIZE = 1 << 20, RANGES = 90 };
+    struct ratp_policy p = {0};
+    struct error err = {""};
+    char *text = malloc(SIZE), ranges[RANGES * 8] = "";
+    size_t length = 0, used = 0;
+    for (int i = 0; i < RANGES; i++)
+        length += (size_t)sprintf(ranges + length, "%s%d", i ? "," : "", 2 * i);
+    used = (size_t)sprintf(text, "{\"rules\": [");
+    for (int i = 0; used + 3 * length < SIZE; i++)
+        used += (size_t)sprintf(text + used, "%s{\"layers\": \"%s\", \"heads\": \"%s\", "
+                                "\"variant\": \"streamw%d\"}", i ? "," : "", ranges, ranges, i);
+    used += (size_t)sprintf(text + used, "]}");
+    CHECK_EQUAL(policy_parse(text, used, &p, &err), RATP_OK);
+    CHECK_EQUAL(p.count, RANGES * RANGES);
+    free(text);
+    free(p.rules);
+    /* Of ranges that hide each other the last is left. */
+    p = (struct ratp_policy){0};
+    static const char hiding[] = "{\"rules\": [{\"layers\": \"3,1,0-3,7\", \"heads\": \"0,0\","
+                                 " \"variant\": \"d4\"}]}";
+    CHECK_EQUAL(policy_parse(hiding, strlen(hiding), &p, &err), RATP_OK);
+    CHECK_EQUAL(p.count, 2);
+    free(p.rules);
+}
+
+static struct ratp_range random_range(struct random *r, uint32_t most)
+{
+    struct ratp_range range = {random_in(r, 0, most), random_in(r, 0, 3)};
+    range.count += random_chance(r, 30) ? random_in(r, 0, most) : 0;
+    return range;
+}
+
+/* All heads at once, against one at a time. */
+static void test_fill(void)
+{
+    enum { LAYERS = 7, HEADS = 5, FIRST = 3, POLICIES = 500 };
+    struct random r = {11};
+    for (int n = 0; n < POLICIES; n++) {
+        struct ratp_policy p = {0};
+        struct error err = {""};
+        struct choice filled[LAYERS * HEADS];
+        for (uint32_t rule = 0; rule < random_in(&r, 0, 12); rule++) {
+            struct variant v = variant_of(RATP_STREAMING, 0, rule + 1, 0);
+            CHECK_EQUAL(add(&p, random_range(&r, LAYERS + 1), random_range(&r, FIRST + HEADS + 1),
+                            &v, &err), RATP_OK);
+        }
+        CHECK_EQUAL(policy_fill(&p, LAYERS, FIRST, HEADS, filled, &err), RATP_OK);
+        for (uint32_t i = 0; i < LAYERS * HEADS; i++) {
+            struct choice one = policy_at(&p, i / HEADS, FIRST + i % HEADS);
+            CHECK(choice_equal(&one, &filled[i]));
+        }
+        free(p.rules);
+    }
+}
+
+/* How many slots are looked at to find the choices of a policy of very many: some each. */
+static void test_index(void)
+{
+    enum { CHOICES = 20000 };
+    struct index index;
+    uint64_t looked_at = 0;
+    CHECK(index_open(&index, CHOICES));
+    for (uint32_t i = 0; i < CHOICES; i++) {
+        struct variant v = {.kind = RATP_STREAMING, .window = i % 200, .sinks = i / 200};
+        struct choice choice = choice_of(&v);
+        uint32_t *slot = index_first(&index, choice_hash(&choice));
+        for (; *slot != INDEX_NONE; looked_at++)
+            slot = index_next(&index, slot);
+        *slot = i;
+    }
+    CHECK(looked_at < CHOICES);
+    free(index.slot);
+}
+
 int main(void)
 {
     RUN(test_rules);
@@ -250,5 +330,8 @@ int main(void)
     RUN(test_json_errors);
     RUN(test_json_bombs);
     RUN(test_most_rules);
+    RUN(test_many_ranges);
+    RUN(test_fill);
+    RUN(test_index);
     return check_result();
 }

@@ -293,7 +293,7 @@ static ratp_status attend(ratp_step *step, uint32_t layer, const struct ratp_att
     status = step_run(step, layer, &operands, err);
     if (!status && staging)
         staging_fetch(staging, items, IO_COUNT);
-    staging_give(device, staging);
+    staging_give(device, staging, status);
     return status;
 }
 

@@ -334,6 +334,6 @@ ratp_status api_attend_external(ratp_device *device, const struct ratp_external 
                      &err);
     if (!status && staging)
         staging_fetch(staging, items, EXT_COUNT);
-    staging_give(device, staging);
+    staging_give(device, staging, status);
     return api_return(device, status, &err);
 }

@@ -114,6 +114,6 @@ ratp_status api_merge(ratp_device *device, const struct ratp_merge *params)
         status = run(device->backend, &p, items, staging != NULL, &err);
     if (!status && staging)
         staging_fetch(staging, items, count);
-    staging_give(device, staging);
+    staging_give(device, staging, status);
     return api_return(device, status, &err);
 }

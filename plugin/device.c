@@ -171,10 +171,12 @@ ratp_status device_adopt(ratp_instance *instance, struct backend *backend, bool 
     if (!device)
         return fail(err, RATP_OUT_OF_MEMORY, "no host memory for a device");
     object_init(&device->object, OBJECT_DEVICE);
-    pthread_mutex_init(&device->staging_lock, NULL);
     device->instance = instance;
     device->backend = backend;
     device->reference = reference;
+    spares_init(&device->spares);
+    staging_init(device);
+    backend->ops->on_shortage(backend, spares_give_back, &device->spares);
     atomic_fetch_add(&instance->object.children, 1);
     *out = device;
     return RATP_OK;
@@ -223,10 +225,10 @@ ratp_status device_stop(ratp_device *device, struct error *err)
     ratp_status status = object_childless(&device->object, "caches or buffers", err);
     if (status)
         return status;
-    staging_free_all(device);
+    staging_fini(device);
     device->backend->ops->destroy(device->backend);
+    spares_fini(&device->spares);
     atomic_fetch_sub(&device->instance->object.children, 1);
-    pthread_mutex_destroy(&device->staging_lock);
     object_fini(&device->object);
     free(device);
     return RATP_OK;

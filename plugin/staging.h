@@ -24,9 +24,11 @@ ratp_status staging_take(ratp_device *device, struct staged *items, uint32_t cou
                          struct staging **out, struct error *err);
 /* Copies results to host memory, after the wait. */
 void staging_fetch(const struct staging *s, const struct staged *items, uint32_t count);
-/* NULL is accepted. */
-void staging_give(ratp_device *device, struct staging *s);
+/* The call is over, and ended in `status`. NULL is accepted. */
+void staging_give(ratp_device *device, struct staging *s, ratp_status status);
 
-void staging_free_all(ratp_device *device);
+/* With the device, whose spares come first and go last. */
+void staging_init(ratp_device *device);
+void staging_fini(ratp_device *device);
 
 #endif

@@ -144,6 +144,8 @@ struct vk_device {
     struct vk_piece *freed, **freed_tail; /* waiting for their last use */
     uint64_t budget, allocated, used;
     uint32_t block_count, piece_count;
+    bool (*reclaim)(void *user); /* NULL: nobody keeps memory; called with no lock held */
+    void *reclaim_user;
 
     pthread_mutex_t pipeline_lock;
     VkPipelineCache pipeline_cache;
@@ -172,6 +174,28 @@ void vk_name(struct vk_device *d, VkObjectType type, uint64_t handle, const char
             goto error;                                                                           \
         }                                                                                         \
     } while (0)
+
+/* The same for a call that makes `handle`. */
+#define VK_MAKE(call, handle, name)                                                               \
+    do {                                                                                          \
+        VK_TRY(call, name);                                                                       \
+        if (!(handle)) {                                                                          \
+            status = vk_made_nothing(name, err);                                                  \
+            goto error;                                                                           \
+        }                                                                                         \
+    } while (0)
+
+/* ---- What a driver answers is checked where a crash would follow: doubt.c ---------------- */
+
+/* A driver that answers with success, and with nothing, is taken to be out of memory. */
+ratp_status vk_made_nothing(const char *call, struct error *err);
+/* Whether `size` bytes may begin there: neither 0, nor -1 or another error in disguise. */
+bool vk_is_address(uint64_t address, uint64_t size);
+/* Why numbers of the device cannot be true, or NULL. They are those that loops and
+ * divisions go by. */
+const char *vk_physical_doubt(const struct vk_physical *p);
+/* The name of a function that the device lacks, or NULL. */
+const char *vk_table_lacks(const struct VolkDeviceTable *table);
 
 /* ---- Memory ---------------------------------------------------------------------- */
 

@@ -190,7 +190,7 @@ ratp_status vk_block_new(struct vk_device *d, uint64_t size, enum mem_kind kind,
     struct vk_block *b = calloc(1, sizeof *b);
     if (!b || !ranges_init(&b->ranges, size)) {
         free(b);
-        return fail(err, RATP_OUT_OF_MEMORY, "memory \"%s\": out of host memory", name);
+        return fail(err, RATP_OUT_OF_MEMORY, "out of host memory");
     }
     b->size = size;
     b->kind = kind;

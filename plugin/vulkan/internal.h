@@ -201,6 +201,10 @@ const char *vk_table_lacks(const struct VolkDeviceTable *table);
 
 /* Frees what nothing uses any more. With d->lock held. */
 void vk_collect_locked(struct vk_device *d);
+/* For calls that allocate in the driver, and were told that there is no memory: has some
+ * given back that nobody uses, so that they try again. False: there is none. With no lock
+ * held but pipeline_lock or transfer_lock. */
+bool vk_reclaim(struct vk_device *d);
 void vk_memory_fini(struct vk_device *d);
 /* Whether reading through the mapped address is fast. */
 bool vk_mem_cached(const struct mem *m);

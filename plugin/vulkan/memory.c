@@ -186,6 +186,11 @@ static ratp_status settle(struct vk_device *d, struct error *err)
     return status == RATP_DEVICE_LOST ? status : RATP_OK;
 }
 
+bool vk_reclaim(struct vk_device *d)
+{
+    return d->reclaim && d->reclaim(d->reclaim_user) && settle(d, NULL) == RATP_OK;
+}
+
 static ratp_status take_settled(struct vk_device *d, struct vk_piece *p, uint64_t size,
                                 enum mem_kind kind, const char *name, struct error *err)
 {

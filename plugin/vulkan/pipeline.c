@@ -194,6 +194,8 @@ static ratp_status get_locked(struct vk_device *d, const struct vk_shader *shade
     if (count)
         memcpy(p->constants, constants, count * sizeof *constants);
     ratp_status status = compile(d, p, err);
+    while (status == RATP_OUT_OF_MEMORY && vk_reclaim(d))
+        status = compile(d, p, err);
     if (status != RATP_OK) {
         free(p);
         return status;
@@ -304,6 +306,25 @@ static ratp_status check_saved(const struct vk_device *d, const void *data, size
     return RATP_OK;
 }
 
+static ratp_status merge_saved(struct vk_device *d, const void *data, size_t size,
+                               struct error *err)
+{
+    ratp_status status = RATP_OK;
+    VkPipelineCache loaded = VK_NULL_HANDLE;
+    VkPipelineCacheCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO,
+        .initialDataSize = size - sizeof(struct saved_header),
+        .pInitialData = (const uint8_t *)data + sizeof(struct saved_header),
+    };
+    VK_MAKE(d->vk.vkCreatePipelineCache(d->handle, &info, NULL, &loaded), loaded,
+            "vkCreatePipelineCache");
+    VK_TRY(d->vk.vkMergePipelineCaches(d->handle, d->pipeline_cache, 1, &loaded),
+           "vkMergePipelineCaches");
+error:
+    d->vk.vkDestroyPipelineCache(d->handle, loaded, NULL);
+    return status;
+}
+
 ratp_status vk_pipeline_cache_load(struct vk_device *d, const void *data, size_t size,
                                    struct error *err)
 {
@@ -312,19 +333,10 @@ ratp_status vk_pipeline_cache_load(struct vk_device *d, const void *data, size_t
         status = check_saved(d, data, size, err);
     if (status != RATP_OK || size == sizeof(struct saved_header))
         return status;
-    VkPipelineCache loaded = VK_NULL_HANDLE;
-    VkPipelineCacheCreateInfo info = {
-        .sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO,
-        .initialDataSize = size - sizeof(struct saved_header),
-        .pInitialData = (const uint8_t *)data + sizeof(struct saved_header),
-    };
     pthread_mutex_lock(&d->pipeline_lock);
-    VK_MAKE(d->vk.vkCreatePipelineCache(d->handle, &info, NULL, &loaded), loaded,
-            "vkCreatePipelineCache");
-    VK_TRY(d->vk.vkMergePipelineCaches(d->handle, d->pipeline_cache, 1, &loaded),
-           "vkMergePipelineCaches");
-error:
-    d->vk.vkDestroyPipelineCache(d->handle, loaded, NULL);
+    do
+        status = merge_saved(d, data, size, err);
+    while (status == RATP_OUT_OF_MEMORY && vk_reclaim(d));
     pthread_mutex_unlock(&d->pipeline_lock);
     return status;
 }

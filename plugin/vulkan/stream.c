@@ -171,7 +171,7 @@ static void stream_close(struct vk_stream *s, bool used)
     pthread_mutex_unlock(&d->lock);
 }
 
-ratp_status vk_stream_begin(struct vk_device *d, struct vk_stream **out, struct error *err)
+static ratp_status stream_begin(struct vk_device *d, struct vk_stream **out, struct error *err)
 {
     *out = NULL;
     ratp_status status = vk_alive(d, err);
@@ -207,6 +207,14 @@ ratp_status vk_stream_begin(struct vk_device *d, struct vk_stream **out, struct 
     return RATP_OK;
 error:
     stream_close(s, false);
+    return status;
+}
+
+ratp_status vk_stream_begin(struct vk_device *d, struct vk_stream **out, struct error *err)
+{
+    ratp_status status = stream_begin(d, out, err);
+    while (status == RATP_OUT_OF_MEMORY && vk_reclaim(d))
+        status = stream_begin(d, out, err);
     return status;
 }
 

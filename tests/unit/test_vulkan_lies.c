@@ -214,6 +214,30 @@ static void test_makers(void)
     }
 }
 
+static bool give_back(void *user)
+{
+    return ++*(unsigned *)user == 1;
+}
+
+/* The same where somebody has memory to give back: they all succeed. */
+static void test_makers_after_all(void)
+{
+    uint32_t constant = 1000;
+    for (size_t i = 0; i < sizeof maker_names / sizeof *maker_names; i++) {
+        struct vk_device *d = open_liar();
+        struct error err = {""};
+        unsigned asked = 0;
+        if (!d)
+            return;
+        vk_device_on_shortage(d, give_back, &asked);
+        liar = maker_names[i];
+        if (!CHECK_EQUAL(use(d, ++constant, &err), RATP_OK))
+            fprintf(stderr, "    %s: %s\n", maker_names[i], err.text);
+        CHECK(!liar);
+        vk_device_close(&d);
+    }
+}
+
 static void test_addresses(void)
 {
     static const uintptr_t answers[] = {0, UINTPTR_MAX, UINTPTR_MAX - 11};
@@ -348,6 +372,7 @@ int main(void)
     if (!CHECK(vk_instance_create(&log, false, &instance, &err) == RATP_OK) || !CHECK(instance))
         return check_result();
     RUN(test_makers);
+    RUN(test_makers_after_all);
     RUN(test_addresses);
     RUN(test_mapping);
     RUN(test_pipeline_cache);

@@ -319,7 +319,7 @@ struct ratp_cache_params {
 struct ratp_cache_stats {
     size_t struct_size; /* set by the caller */
     uint64_t budget_bytes;
-    uint64_t pool_bytes;   /* allocated from the device for pages */
+    uint64_t pool_bytes;   /* allocated from the device for pages; free ones may be given back */
     uint64_t used_bytes;   /* pages held by sequences */
     uint64_t state_bytes;  /* of sequences beside their pages: memory states, and what snapkv chose by */
     uint64_t scratch_bytes; /* work memory of steps, kept between them */

@@ -130,10 +130,21 @@ struct backend_ops {
      * can fail asks this itself; so must whoever takes a lock or touches mapped memory. */
     ratp_status (*alive)(struct backend *b, struct error *err);
 
+    /* From now on, before memory is refused, `reclaim` is called as long as it says that
+     * something was freed. None of the backend's locks are held then, and it may free. */
+    void (*on_shortage)(struct backend *b, bool (*reclaim)(void *user), void *user);
+    /* `name` says what the memory is for, in messages. */
     ratp_status (*mem_alloc)(struct backend *b, uint64_t size, enum mem_kind kind,
                              const char *name, struct mem *out, struct error *err);
+    /* For more than is needed: RATP_OUT_OF_MEMORY where it would take most of what is
+     * left, or where anybody would have to give something back or to wait. */
+    ratp_status (*mem_try)(struct backend *b, uint64_t size, enum mem_kind kind,
+                           const char *name, struct mem *out, struct error *err);
     /* The memory is freed once all work submitted or recorded so far is done. */
     void (*mem_free)(struct backend *b, struct mem *m);
+    /* For memory that nothing uses which is only recorded: freed once all work submitted
+     * so far is done, whoever else is recording. */
+    void (*mem_free_spare)(struct backend *b, struct mem *m);
     /* Host memory as device memory, in place. */
     ratp_status (*mem_import)(struct backend *b, void *host, uint64_t size, struct mem *out,
                               struct error *err);

@@ -171,10 +171,12 @@ ratp_status device_adopt(ratp_instance *instance, struct backend *backend, bool 
     if (!device)
         return fail(err, RATP_OUT_OF_MEMORY, "no host memory for a device");
     object_init(&device->object, OBJECT_DEVICE);
-    pthread_mutex_init(&device->staging_lock, NULL);
     device->instance = instance;
     device->backend = backend;
     device->reference = reference;
+    spares_init(&device->spares);
+    staging_init(device);
+    backend->ops->on_shortage(backend, spares_give_back, &device->spares);
     atomic_fetch_add(&instance->object.children, 1);
     *out = device;
     return RATP_OK;
@@ -226,13 +228,13 @@ ratp_status device_stop(ratp_device *device, struct error *err)
     ratp_status status = object_childless(&device->object, "caches or buffers", err);
     if (status)
         return status;
-    staging_free_all(device);
+    staging_fini(device);
     if (!device->backend->ops->destroy(device->backend))
         status = fail(err, RATP_DEVICE_LOST,
                       "the device was closed, but its work did not end: what the driver may still "
                       "use is left to it until the process ends");
+    spares_fini(&device->spares);
     atomic_fetch_sub(&device->instance->object.children, 1);
-    pthread_mutex_destroy(&device->staging_lock);
     object_fini(&device->object);
     free(device);
     return status;

@@ -4,6 +4,7 @@
 
 #include "backend.h"
 #include "object.h"
+#include "shortage.h"
 
 struct vk_instance; /* plugin/vulkan */
 struct staging;     /* staging.h */
@@ -19,8 +20,10 @@ struct ratp_device {
     ratp_instance *instance;
     struct backend *backend;
     bool reference; /* the plain C backend; else backend is plugin/kernels' */
+    struct spares spares; /* whose memory is given back when it runs short */
     pthread_mutex_t staging_lock;
     struct staging *staging; /* those that no call uses now */
+    struct spare staging_spare;
 };
 
 struct ratp_buffer {

@@ -2,6 +2,7 @@
 
 #include "dtype.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,7 +67,8 @@ static ratp_status grow(struct backend *b, struct mem *m, uint64_t size, enum me
     if (m->size)
         b->ops->mem_free(b, m);
     uint64_t room = (size + size / 4 + GRANULE - 1) / GRANULE * GRANULE;
-    return b->ops->mem_alloc(b, room, kind, name, m, err);
+    ratp_status status = b->ops->mem_try(b, room, kind, name, m, err);
+    return status == RATP_OUT_OF_MEMORY ? b->ops->mem_alloc(b, size, kind, name, m, err) : status;
 }
 
 static void staging_free(struct backend *b, struct staging *s)
@@ -92,7 +94,8 @@ void staging_give(ratp_device *device, struct staging *s, ratp_status status)
 {
     if (!s)
         return;
-    if (status) { /* the device may still be using it, and nobody else should */
+    if (status) {
+        /* Nobody waited for the work, which may be under way: it is not for another call. */
         staging_free(device->backend, s);
         return;
     }
@@ -145,7 +148,7 @@ ratp_status staging_take(ratp_device *device, struct staged *items, uint32_t cou
     if (!status)
         status = grow(b, &s->readback, readback, MEM_READBACK, "staged results", err);
     if (status) {
-        staging_give(device, s, RATP_OK);
+        staging_free(b, s);
         return status;
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -168,11 +171,37 @@ void staging_fetch(const struct staging *s, const struct staged *items, uint32_t
             copy_rows(&items[i], (unsigned char *)s->readback.host + items[i].offset, true);
 }
 
-void staging_free_all(ratp_device *device)
+/* Frees those that no call uses. A call waits for its results, so nothing that is being
+ * recorded uses them either. */
+static bool give_back(struct spare *spare)
 {
-    while (device->staging) {
-        struct staging *s = device->staging;
-        device->staging = s->next;
-        staging_free(device->backend, s);
+    ratp_device *device = (ratp_device *)((char *)spare - offsetof(ratp_device, staging_spare));
+    struct backend *b = device->backend;
+    pthread_mutex_lock(&device->staging_lock);
+    struct staging *idle = device->staging;
+    device->staging = NULL;
+    pthread_mutex_unlock(&device->staging_lock);
+    bool any = idle != NULL;
+    while (idle) {
+        struct staging *next = idle->next;
+        b->ops->mem_free_spare(b, &idle->upload);
+        b->ops->mem_free_spare(b, &idle->readback);
+        free(idle);
+        idle = next;
     }
+    return any;
+}
+
+void staging_init(ratp_device *device)
+{
+    pthread_mutex_init(&device->staging_lock, NULL);
+    device->staging_spare.give_back = give_back;
+    spares_add(&device->spares, &device->staging_spare);
+}
+
+void staging_fini(ratp_device *device)
+{
+    spares_remove(&device->spares, &device->staging_spare);
+    give_back(&device->staging_spare);
+    pthread_mutex_destroy(&device->staging_lock);
 }

@@ -27,6 +27,8 @@ void staging_fetch(const struct staging *s, const struct staged *items, uint32_t
 /* Gives it back after a call that ended with `status`. NULL is accepted. */
 void staging_give(ratp_device *device, struct staging *s, ratp_status status);
 
-void staging_free_all(ratp_device *device);
+/* With the device, whose spares come first and go last. */
+void staging_init(ratp_device *device);
+void staging_fini(ratp_device *device);
 
 #endif

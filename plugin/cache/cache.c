@@ -117,7 +117,8 @@ static ratp_status check_sizes(ratp_cache *cache, struct error *err)
 static void destroy(ratp_cache *cache)
 {
     const struct backend_ops *ops = cache->backend->ops;
-    pool_trim(cache);
+    spares_remove(&cache->device->spares, &cache->spare);
+    pool_trim(cache, 0);
     for (uint32_t i = 0; i < CACHE_FRAMES; i++)
         ops->mem_free(cache->backend, &cache->frames[i].params);
     ops->mem_free(cache->backend, &cache->scratch);
@@ -131,6 +132,7 @@ static void destroy(ratp_cache *cache)
         free(cache->pools);
         cache->pools = next;
     }
+    pthread_mutex_destroy(&cache->memory_lock);
     object_fini(&cache->object);
     free(cache);
 }
@@ -159,6 +161,9 @@ ratp_status cache_open(ratp_device *device, const struct ratp_geometry *g,
     device->backend->ops->info(device->backend, &info);
     cache->device = device;
     cache->backend = device->backend;
+    pthread_mutex_init(&cache->memory_lock, NULL);
+    cache->spare.give_back = cache_give_back;
+    spares_add(&device->spares, &cache->spare);
     cache->layers = g->layers;
     cache->max_tokens = g->max_tokens ? g->max_tokens : DEFAULT_TOKENS;
     cache->first_kv_head = g->first_kv_head;
@@ -213,23 +218,27 @@ ratp_status cache_enter(ratp_cache *cache, struct error *err)
         return fail(err, RATP_WRONG_STATE,
                     "another thread is inside a call on this cache, or on a sequence or step of "
                     "it; let one thread at a time use a cache");
+    cache->blocks_before = cache->blocks_made;
     return RATP_OK;
 }
 
 ratp_status cache_leave(ratp_cache *cache, ratp_status status)
 {
+    if (status)
+        pool_trim(cache, cache->blocks_before);
     atomic_store_explicit(&cache->busy, false, memory_order_release);
     return status;
 }
 
-void cache_describe(const ratp_cache *cache, struct ratp_cache_stats *out)
+void cache_describe(ratp_cache *cache, struct ratp_cache_stats *out)
 {
     out->budget_bytes = cache->budget == UINT64_MAX ? 0 : cache->budget;
-    out->state_bytes = cache->state_bytes;
-    out->scratch_bytes = cache->scratch.size;
     out->sequences = cache->sequences;
     for (uint32_t i = 0; i < CACHE_FRAMES; i++)
         out->scratch_bytes += cache->frames[i].params.size;
+    pthread_mutex_lock(&cache->memory_lock);
+    out->state_bytes = cache->state_bytes;
+    out->scratch_bytes += cache->scratch.size;
     for (const struct pool *pool = cache->pools; pool; pool = pool->next) {
         out->pool_bytes += pool->pages * pool->page_bytes;
         out->used_bytes += pool->used * pool->page_bytes;
@@ -238,6 +247,7 @@ void cache_describe(const ratp_cache *cache, struct ratp_cache_stats *out)
         out->pages_free += pool->pages - pool->used;
         out->pages_shared += pool->shared;
     }
+    pthread_mutex_unlock(&cache->memory_lock);
     for (const struct layout *layout = cache->layouts; layout; layout = layout->next)
         for (uint32_t s = 0; s < layout->store_count; s++)
             if (layout->stores[s].pool->page_bytes > out->page_bytes)

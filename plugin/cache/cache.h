@@ -34,6 +34,7 @@ struct page {
 
 struct block {
     struct block *next;
+    uint64_t number; /* blocks that were made before it */
     struct mem mem;
     uint32_t pages, used;
     struct page page[];
@@ -42,6 +43,7 @@ struct block {
 /* Pages of one size, cut from blocks of device memory. */
 struct pool {
     struct pool *next;
+    ratp_cache *cache;
     uint64_t page_bytes;
     struct page *free;
     uint64_t pages, used;
@@ -112,13 +114,24 @@ struct ratp_cache {
     uint32_t layers, max_tokens;
     uint32_t first_kv_head, total_kv_heads;
     ratp_retention retention;
-    uint64_t budget, budget_used; /* blocks and states */
+    uint64_t budget;
     uint64_t block_bytes;
     uint32_t slabs;            /* layers * kv_heads */
     uint32_t slab_bytes;       /* of one slab in a page */
     uint32_t slab_state_bytes; /* of one slab in a memory state */
 
+    /* Of what another thread may take, which is short of memory, and of how much is in
+     * use: pools and their free pages, scratch, and the numbers here. */
+    pthread_mutex_t memory_lock;
+    struct spare spare;
+    uint64_t budget_used;  /* blocks and states */
+    uint64_t state_bytes;
+    uint64_t blocks_made;  /* blocks that ever were */
+    uint64_t blocks_before; /* the same when the call began that is inside */
     struct pool *pools;     /* all sizes that ever were */
+    struct mem scratch;
+    bool scratch_held;      /* by the open step */
+
     struct layout *layouts; /* all that are in use */
     struct layout **buckets; /* [bucket_count] the same by hash */
     uint32_t bucket_count, layout_count;
@@ -127,9 +140,7 @@ struct ratp_cache {
     struct mem rope; /* coarse table, then the fine one */
     struct ratp_rope rotation; /* what they are made from, defaults filled in; no style: all 0 */
     float *factors;            /* rotation.factors; 1 where none were given */
-    struct mem scratch;
     struct frame frames[CACHE_FRAMES];
-    uint64_t state_bytes;
     uint32_t sequences;
     uint64_t numbered;     /* sequences that ever were */
     uint64_t steps;        /* steps that ever were */
@@ -183,9 +194,9 @@ ratp_status cache_close(ratp_cache *cache, struct error *err);
  * another thread is inside, so that a host that breaks the rule is told so, instead
  * of finding its sequences mixed up. */
 ratp_status cache_enter(ratp_cache *cache, struct error *err);
-/* Returns `status`. */
+/* Returns `status`. A call that failed leaves none of the blocks that it made. */
 ratp_status cache_leave(ratp_cache *cache, ratp_status status);
-void cache_describe(const ratp_cache *cache, struct ratp_cache_stats *out);
+void cache_describe(ratp_cache *cache, struct ratp_cache_stats *out);
 
 /* ---- sequence.c ---------------------------------------------------------- */
 
@@ -225,11 +236,6 @@ static inline uint32_t slab_index(const ratp_cache *cache, const struct layout *
 {
     return layout->slab_offset[slab] / cache->slab_bytes;
 }
-/* Memory of a sequence beside its pages, which counts in the budget; 0 bytes: none.
- * RATP_CACHE_FULL where there is no room. */
-ratp_status seq_mem_take(ratp_cache *cache, uint64_t bytes, const char *name, struct mem *out,
-                         struct error *err);
-void seq_mem_give(ratp_cache *cache, struct mem *mem);
 /* Pages that `slots` slots take. */
 uint32_t pages_for(const ratp_cache *cache, uint64_t slots);
 static inline const struct store *seq_store_of(const ratp_seq *seq, uint32_t slab)
@@ -392,8 +398,26 @@ ratp_status page_list_share(struct pool *pool, const struct page_list *from, str
 void page_release(struct pool *pool, struct page *page);
 /* Releases the pages from index `from` on. */
 void page_list_cut(struct pool *pool, struct page_list *list, uint32_t from);
-/* Gives empty blocks of all pools back to the device. */
-void pool_trim(ratp_cache *cache);
+/* Gives those empty blocks of all pools back to the device that were made when `since`
+ * had been before. */
+void pool_trim(ratp_cache *cache, uint64_t since);
+/* Memory of a sequence beside its pages, which counts in the budget; 0 bytes: none.
+ * RATP_CACHE_FULL where there is no room. */
+ratp_status seq_mem_take(ratp_cache *cache, uint64_t bytes, const char *name, struct mem *out,
+                         struct error *err);
+void seq_mem_give(ratp_cache *cache, struct mem *mem);
+/* The device's mem_alloc, before which this cache is the first to give memory back. */
+ratp_status cache_alloc(ratp_cache *cache, uint64_t size, enum mem_kind kind, const char *name,
+                        struct mem *out, struct error *err);
+/* `more` bytes where they are to be had for nothing, else `size`. */
+ratp_status cache_alloc_more(ratp_cache *cache, uint64_t more, uint64_t size, enum mem_kind kind,
+                             const char *name, struct mem *out, struct error *err);
+/* Gives the open step at least `size` bytes of work memory, cache->scratch, until it is
+ * released. Work that is submitted may still use it then. */
+ratp_status scratch_hold(ratp_cache *cache, uint64_t size, struct error *err);
+void scratch_release(ratp_cache *cache);
+/* Frees empty blocks, and the work memory between steps: spare.give_back. */
+bool cache_give_back(struct spare *spare);
 
 /* ---- rope.c -------------------------------------------------------------- */
 

@@ -153,8 +153,8 @@ static ratp_status run(const ratp_seq *seq, const struct seq_store *other, struc
     struct mem work = {0};
     ratp_status status = upload_pages(seq, other, &plan, &frame, err);
     if (!status)
-        status = b->ops->mem_alloc(b, work_bytes(seq), MEM_DEVICE, "compression's work memory",
-                                   &work, err);
+        status = cache_alloc(seq->cache, work_bytes(seq), MEM_DEVICE, "compression's work memory",
+                             &work, err);
     if (!status)
         status = b->ops->stream_begin(b, &stream, err);
     if (!status)

@@ -132,8 +132,8 @@ ratp_status rope_open(ratp_cache *cache, const struct ratp_rope *rope, struct er
     fill(table + (size_t)coarse_rows * size, full, ROPE_FINE, 1, 1);
 
     const struct backend_ops *ops = cache->backend->ops;
-    ratp_status status = ops->mem_alloc(cache->backend, bytes, MEM_DEVICE, "rotary tables",
-                                        &cache->rope, err);
+    ratp_status status =
+        cache_alloc(cache, bytes, MEM_DEVICE, "rotary tables", &cache->rope, err);
     if (!status)
         status = ops->mem_write(cache->backend, &cache->rope, 0, table, bytes, err);
     free(table);

@@ -74,37 +74,6 @@ bool seq_find(const ratp_seq *seq, uint32_t s, uint32_t position, struct place *
     return !place->ring || position >= seq->stores[s].ring_from;
 }
 
-ratp_status seq_mem_take(ratp_cache *cache, uint64_t bytes, const char *name, struct mem *out,
-                         struct error *err)
-{
-    *out = (struct mem){0};
-    if (!bytes)
-        return RATP_OK;
-    if (bytes > cache->budget - cache->budget_used)
-        pool_trim(cache);
-    if (bytes > cache->budget - cache->budget_used)
-        return fail(err, RATP_CACHE_FULL,
-                    "the cache is full: a %s takes %llu bytes, the budget is %llu bytes "
-                    "and %llu are in use",
-                    name, (unsigned long long)bytes, (unsigned long long)cache->budget,
-                    (unsigned long long)cache->budget_used);
-    ratp_status status =
-        cache->backend->ops->mem_alloc(cache->backend, bytes, MEM_DEVICE, name, out, err);
-    if (status)
-        return status;
-    cache->budget_used += out->size;
-    cache->state_bytes += out->size;
-    return RATP_OK;
-}
-
-void seq_mem_give(ratp_cache *cache, struct mem *mem)
-{
-    cache->budget_used -= mem->size;
-    cache->state_bytes -= mem->size;
-    if (mem->size)
-        cache->backend->ops->mem_free(cache->backend, mem);
-}
-
 ratp_status seq_open(ratp_cache *cache, struct layout *layout, ratp_seq **out, struct error *err)
 {
     *out = NULL;

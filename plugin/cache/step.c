@@ -59,6 +59,7 @@ static void free_step(ratp_step *step)
         step->frame->busy = ops->latest(cache->backend);
         step->frame->held = false;
     }
+    scratch_release(cache);
     for (uint32_t i = 0; i < step->count; i++)
         if (step->parts[i].seq)
             step->parts[i].seq->step = NULL;

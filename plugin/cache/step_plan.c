@@ -224,7 +224,6 @@ static uint64_t aligned(uint64_t offset)
 static ratp_status place_scratch(ratp_step *step, struct blob *blob, struct error *err)
 {
     ratp_cache *cache = step->cache;
-    struct backend *b = cache->backend;
     const struct layer_shape *shape = &cache->shape;
     uint64_t lines = 0;
     for (uint32_t i = 0; i < step->count; i++)
@@ -250,14 +249,9 @@ static ratp_status place_scratch(ratp_step *step, struct blob *blob, struct erro
     uint64_t score_at = aligned(chosen_at + chosen);
     uint64_t wave_at = aligned(score_at + scores);
     uint64_t size = wave_at + table;
-    if (size > cache->scratch.size) {
-        struct mem grown;
-        ratp_status status = b->ops->mem_alloc(b, size, MEM_DEVICE, "step work memory", &grown, err);
-        if (status)
-            return status;
-        b->ops->mem_free(b, &cache->scratch);
-        cache->scratch = grown;
-    }
+    ratp_status status = scratch_hold(cache, size, err);
+    if (status)
+        return status;
     uint64_t base = cache->scratch.address;
     step->plan.raw_address = base + raw_at;
     step->plan.carry_address = base + carry_at;

@@ -30,8 +30,8 @@ ratp_status frame_upload(ratp_cache *cache, const struct blob *blob, struct plan
     ratp_status status = b->ops->wait(b, frame->busy, err);
     if (!status && frame->params.size < blob->size) {
         struct mem grown;
-        status = b->ops->mem_alloc(b, blob->size + blob->size / 2, MEM_UPLOAD, "step plan", &grown,
-                                   err);
+        status = cache_alloc_more(cache, blob->size + blob->size / 2, blob->size, MEM_UPLOAD,
+                                  "step plan", &grown, err);
         if (!status) {
             b->ops->mem_free(b, &frame->params);
             frame->params = grown;

@@ -23,9 +23,25 @@ static ratp_status mem_alloc(struct backend *b, uint64_t size, enum mem_kind kin
     return vk_mem_alloc(kernel_device(b), size, kind, name, out, err);
 }
 
+static void on_shortage(struct backend *b, bool (*reclaim)(void *user), void *user)
+{
+    vk_device_on_shortage(kernel_device(b), reclaim, user);
+}
+
+static ratp_status mem_try(struct backend *b, uint64_t size, enum mem_kind kind,
+                           const char *name, struct mem *out, struct error *err)
+{
+    return vk_mem_try(kernel_device(b), size, kind, name, out, err);
+}
+
 static void mem_free(struct backend *b, struct mem *m)
 {
     vk_mem_free(kernel_device(b), m);
+}
+
+static void mem_free_spare(struct backend *b, struct mem *m)
+{
+    vk_mem_free_spare(kernel_device(b), m);
 }
 
 static ratp_status mem_import(struct backend *b, void *host, uint64_t size, struct mem *out,
@@ -193,8 +209,11 @@ static void info(struct backend *b, struct ratp_device_info *out)
 static const struct backend_ops ops = {
     .destroy = destroy,
     .alive = alive,
+    .on_shortage = on_shortage,
     .mem_alloc = mem_alloc,
+    .mem_try = mem_try,
     .mem_free = mem_free,
+    .mem_free_spare = mem_free_spare,
     .mem_import = mem_import,
     .mem_write = mem_write,
     .mem_read = mem_read,

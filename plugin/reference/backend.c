@@ -1,6 +1,7 @@
 /* The device: memory is the host's, and streams run at once. */
 #include "reference.h"
 
+#include "../shortage.h"
 #include "internal.h"
 
 #include <pthread.h>
@@ -18,6 +19,8 @@ struct reference {
     pthread_mutex_t lock;
     uint64_t allocated;
     atomic_uint_fast64_t submitted;
+    bool (*reclaim)(void *user);
+    void *reclaim_user;
 };
 
 static struct reference *self(struct backend *b)
@@ -41,34 +44,56 @@ static ratp_status alive(struct backend *b, struct error *err)
     return RATP_OK;
 }
 
-static ratp_status mem_alloc(struct backend *b, uint64_t size, enum mem_kind kind,
-                             const char *name, struct mem *out, struct error *err)
+static void on_shortage(struct backend *b, bool (*reclaim)(void *user), void *user)
 {
-    (void)kind;
-    struct reference *r = self(b);
+    self(b)->reclaim = reclaim;
+    self(b)->reclaim_user = user;
+}
+
+/* No more than a `share`-th of what the budget leaves. */
+static ratp_status take(struct reference *r, uint64_t size, uint64_t share, const char *name,
+                        struct mem *out, struct error *err)
+{
     memset(out, 0, sizeof *out);
     pthread_mutex_lock(&r->lock);
-    uint64_t used = r->allocated;
-    bool fits = size <= UINT64_MAX - used && (!r->budget || used + size <= r->budget);
+    uint64_t used = r->allocated, budget = r->budget ? r->budget : UINT64_MAX;
+    bool fits = size <= (budget - used) / share;
     if (fits)
         r->allocated += size;
     pthread_mutex_unlock(&r->lock);
     if (!fits)
-        return fail(err, RATP_OUT_OF_MEMORY,
-                    "%s: %llu bytes, with %llu in use, exceed memory_budget %llu", name,
-                    (unsigned long long)size, (unsigned long long)used,
-                    (unsigned long long)r->budget);
+        return shortage_of_budget(err, name, size, budget, used);
     void *memory = NULL;
     if (size > SIZE_MAX - ALIGNMENT || posix_memalign(&memory, ALIGNMENT, size ? (size_t)size : 1)) {
         pthread_mutex_lock(&r->lock);
         r->allocated -= size;
         pthread_mutex_unlock(&r->lock);
-        return fail(err, RATP_OUT_OF_MEMORY, "%s: no host memory for %llu bytes", name,
-                    (unsigned long long)size);
+        return shortage_of_device(err, name, size, used, "posix_memalign failed");
     }
     *out = (struct mem){
         .address = (uint64_t)(uintptr_t)memory, .size = size, .host = memory, .handle = memory};
     return RATP_OK;
+}
+
+static ratp_status mem_alloc(struct backend *b, uint64_t size, enum mem_kind kind,
+                             const char *name, struct mem *out, struct error *err)
+{
+    (void)kind;
+    struct reference *r = self(b);
+    ratp_status status = take(r, size, 1, name, out, err);
+    /* Once more when there is nothing left: another thread may have been given it. */
+    for (bool more = r->reclaim != NULL; status == RATP_OUT_OF_MEMORY && more;) {
+        more = r->reclaim(r->reclaim_user);
+        status = take(r, size, 1, name, out, err);
+    }
+    return status;
+}
+
+static ratp_status mem_try(struct backend *b, uint64_t size, enum mem_kind kind,
+                           const char *name, struct mem *out, struct error *err)
+{
+    (void)kind;
+    return take(self(b), size, 2, name, out, err);
 }
 
 static void mem_free(struct backend *b, struct mem *m)
@@ -272,8 +297,11 @@ static bool kernel_form(struct backend *b, uint32_t index, struct ratp_kernel_fo
 static const struct backend_ops operations = {
     .destroy = destroy,
     .alive = alive,
+    .on_shortage = on_shortage,
     .mem_alloc = mem_alloc,
+    .mem_try = mem_try,
     .mem_free = mem_free,
+    .mem_free_spare = mem_free, /* streams run at once */
     .mem_import = mem_import,
     .mem_write = mem_write,
     .mem_read = mem_read,

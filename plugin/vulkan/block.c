@@ -66,7 +66,7 @@ static ratp_status make_buffer(struct vk_device *d, uint64_t size, const void *n
         info.queueFamilyIndexCount = d->physical.compute_family_count;
         info.pQueueFamilyIndices = d->physical.compute_families;
     }
-    VK_TRY(d->vk.vkCreateBuffer(d->handle, &info, NULL, buffer), "vkCreateBuffer");
+    VK_MAKE(d->vk.vkCreateBuffer(d->handle, &info, NULL, buffer), *buffer, "vkCreateBuffer");
     return RATP_OK;
 error:
     return status;
@@ -94,6 +94,30 @@ void vk_block_free(struct vk_device *d, struct vk_block *b)
     free(b);
 }
 
+/* Maps the block's memory, and asks for its address on the device. */
+static ratp_status block_map(struct vk_device *d, struct vk_block *b, bool mapped,
+                             struct error *err)
+{
+    ratp_status status;
+    void *host = NULL;
+    if (mapped) {
+        VK_TRY(d->vk.vkMapMemory(d->handle, b->memory, 0, VK_WHOLE_SIZE, 0, &host), "vkMapMemory");
+        /* Mesa 26's lavapipe answers so, with -1, when memory is short. */
+        if (!vk_is_address((uintptr_t)host, b->size))
+            return fail(err, RATP_OUT_OF_MEMORY,
+                        "vkMapMemory answered with success, and the address %p", host);
+    }
+    uint64_t address = vk_block_address(d, b->buffer);
+    if (!vk_is_address(address, b->size))
+        return fail(err, RATP_OUT_OF_MEMORY, "vkGetBufferDeviceAddress answered 0x%llx",
+                    (unsigned long long)address);
+    b->host = host;
+    b->address = address;
+    return RATP_OK;
+error:
+    return status;
+}
+
 /* Memory for b->buffer, bound and mapped; one type after the other. */
 static ratp_status block_bind(struct vk_device *d, struct vk_block *b, const void *import,
                               uint32_t allowed, struct error *err)
@@ -101,19 +125,29 @@ static ratp_status block_bind(struct vk_device *d, struct vk_block *b, const voi
     ratp_status status;
     VkMemoryRequirements need;
     d->vk.vkGetBufferMemoryRequirements(d->handle, b->buffer, &need);
+    if (need.size < b->size)
+        return fail(err, RATP_INTERNAL,
+                    "vkGetBufferMemoryRequirements answered that %llu bytes are enough",
+                    (unsigned long long)need.size);
     uint32_t types[VK_MAX_MEMORY_TYPES];
     uint32_t count = rank_types(d, b->kind, need.memoryTypeBits & allowed, types);
+    if (!count)
+        return fail(err, import ? RATP_UNSUPPORTED : RATP_INTERNAL,
+                    "the driver names no memory type for it that this library can use");
     VkMemoryAllocateFlagsInfo flags = {
         .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO,
         .pNext = import,
         .flags = VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT,
     };
-    VkResult result = VK_ERROR_OUT_OF_DEVICE_MEMORY;
+    VkResult result = VK_NOT_READY; /* no type was tried */
+    uint64_t room = 0;
     uint32_t type = 0;
     for (uint32_t i = 0; i < count && result != VK_SUCCESS; i++) {
-        type = types[i];
-        if (!import && heap_room(d, type) < need.size)
+        uint64_t left = import ? UINT64_MAX : heap_room(d, types[i]);
+        room = left > room ? left : room;
+        if (left < need.size)
             continue;
+        type = types[i];
         result = d->vk.vkAllocateMemory(d->handle, &(VkMemoryAllocateInfo){
             .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
             .pNext = &flags,
@@ -121,7 +155,10 @@ static ratp_status block_bind(struct vk_device *d, struct vk_block *b, const voi
             .memoryTypeIndex = type,
         }, NULL, &b->memory);
     }
-    VK_TRY(result, "vkAllocateMemory");
+    if (result == VK_NOT_READY)
+        return fail(err, RATP_OUT_OF_MEMORY, "%llu bytes are left in its heap",
+                    (unsigned long long)room);
+    VK_MAKE(result, b->memory, "vkAllocateMemory");
     if (!import) {
         b->counted = true;
         d->allocated += b->size;
@@ -130,12 +167,10 @@ static ratp_status block_bind(struct vk_device *d, struct vk_block *b, const voi
     VK_TRY(d->vk.vkBindBufferMemory(d->handle, b->buffer, b->memory, 0), "vkBindBufferMemory");
     VkMemoryPropertyFlags f = d->physical.memory.memoryTypes[type].propertyFlags;
     b->cached = f & VK_MEMORY_PROPERTY_HOST_CACHED_BIT;
-    if (!import && (f & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT) &&
-        (f & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT))
-        VK_TRY(d->vk.vkMapMemory(d->handle, b->memory, 0, VK_WHOLE_SIZE, 0, &b->host),
-               "vkMapMemory");
-    b->address = vk_block_address(d, b->buffer);
-    return RATP_OK;
+    return block_map(d, b,
+                     !import && (f & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT) &&
+                         (f & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT),
+                     err);
 error:
     return status;
 }
@@ -147,7 +182,7 @@ ratp_status vk_block_new(struct vk_device *d, uint64_t size, enum mem_kind kind,
     struct vk_block *b = calloc(1, sizeof *b);
     if (!b || !ranges_init(&b->ranges, size)) {
         free(b);
-        return fail(err, RATP_OUT_OF_MEMORY, "memory \"%s\": out of host memory", name);
+        return fail(err, RATP_OUT_OF_MEMORY, "out of host memory");
     }
     b->size = size;
     b->kind = kind;

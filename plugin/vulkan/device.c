@@ -46,7 +46,13 @@ ratp_status vk_failed(struct vk_device *d, VkResult result, const char *call, st
                     d->physical.info.name, call);
     case VK_ERROR_OUT_OF_HOST_MEMORY:
     case VK_ERROR_OUT_OF_DEVICE_MEMORY:
+    case VK_ERROR_MEMORY_MAP_FAILED:
+    case VK_ERROR_TOO_MANY_OBJECTS: /* of allocations, which have a limit of their own */
         return fail(err, RATP_OUT_OF_MEMORY, "%s failed with %s", call, vk_result_name(result));
+    case VK_ERROR_INVALID_EXTERNAL_HANDLE:
+        return fail(err, RATP_INVALID_ARGUMENT,
+                    "%s failed with %s: the driver does not take this host memory", call,
+                    vk_result_name(result));
     default:
         return fail(err, RATP_INTERNAL, "%s failed with %s (%d)", call, vk_result_name(result),
                     (int)result);
@@ -115,13 +121,20 @@ static ratp_status device_start(struct vk_device *d, struct error *err)
 {
     ratp_status status;
     vk_device_table_load(&d->vk, &d->calls, d->handle);
+    const char *lacks = vk_table_lacks(&d->vk);
+    if (lacks)
+        return fail(err, RATP_UNSUPPORTED, "device \"%s\" lacks %s", d->physical.info.name, lacks);
     d->vk.vkGetDeviceQueue(d->handle, d->physical.queue_family, d->queue_index, &d->queue);
+    if (!d->queue)
+        return fail(err, RATP_INVALID_ARGUMENT, "device \"%s\" has no queue %u of family %u",
+                    d->physical.info.name, d->queue_index, d->physical.queue_family);
     VkSemaphoreTypeCreateInfo type = {
         .sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
         .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE,
     };
     VkSemaphoreCreateInfo info = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, .pNext = &type};
-    VK_TRY(d->vk.vkCreateSemaphore(d->handle, &info, NULL, &d->timeline), "vkCreateSemaphore");
+    VK_MAKE(d->vk.vkCreateSemaphore(d->handle, &info, NULL, &d->timeline), d->timeline,
+            "vkCreateSemaphore");
     vk_name(d, VK_OBJECT_TYPE_SEMAPHORE, (uint64_t)d->timeline, "timeline");
     return vk_pipelines_init(d, err);
 error:
@@ -168,7 +181,8 @@ ratp_status vk_device_open(struct vk_instance *instance, uint32_t index, uint64_
         .enabledExtensionCount = d->enabled.extension_count,
         .ppEnabledExtensionNames = d->enabled.extensions,
     };
-    VK_TRY(d->calls.CreateDevice(physical->handle, &info, NULL, &d->handle), "vkCreateDevice");
+    VK_MAKE(d->calls.CreateDevice(physical->handle, &info, NULL, &d->handle), d->handle,
+            "vkCreateDevice");
     status = device_start(d, err);
     if (status != RATP_OK)
         goto error;

@@ -25,11 +25,12 @@ static bool has_layer(const char *name)
     uint32_t count = 0;
     if (!enumerate || enumerate(&count, NULL) != VK_SUCCESS)
         return false;
-    VkLayerProperties *layers = calloc(count + 1, sizeof *layers);
+    const uint32_t room = count;
+    VkLayerProperties *layers = calloc((size_t)room + 1, sizeof *layers);
     bool found = false;
     if (layers && enumerate(&count, layers) >= VK_SUCCESS)
-        for (uint32_t i = 0; i < count; i++)
-            found |= !strcmp(layers[i].layerName, name);
+        for (uint32_t i = 0; i < count && i < room; i++)
+            found |= !strncmp(layers[i].layerName, name, sizeof layers[i].layerName);
     free(layers);
     return found;
 }
@@ -40,11 +41,12 @@ static bool has_extension(const char *layer, const char *name)
     uint32_t count = 0;
     if (!enumerate || enumerate(layer, &count, NULL) != VK_SUCCESS)
         return false;
-    VkExtensionProperties *list = calloc(count + 1, sizeof *list);
+    const uint32_t room = count;
+    VkExtensionProperties *list = calloc((size_t)room + 1, sizeof *list);
     bool found = false;
     if (list && enumerate(layer, &count, list) >= VK_SUCCESS)
-        for (uint32_t i = 0; i < count; i++)
-            found |= !strcmp(list[i].extensionName, name);
+        for (uint32_t i = 0; i < count && i < room; i++)
+            found |= !strncmp(list[i].extensionName, name, sizeof list[i].extensionName);
     free(list);
     return found;
 }
@@ -55,16 +57,17 @@ static ratp_status list_devices(struct vk_instance *instance, struct error *err)
     VkResult result = instance->calls.EnumeratePhysicalDevices(instance->handle, &count, NULL);
     if (result != VK_SUCCESS || !count)
         return RATP_OK;
-    VkPhysicalDevice *handles = calloc(count, sizeof *handles);
-    instance->physical = calloc(count, sizeof *instance->physical);
+    const uint32_t room = count;
+    VkPhysicalDevice *handles = calloc(room, sizeof *handles);
+    instance->physical = calloc(room, sizeof *instance->physical);
     if (!handles || !instance->physical) {
         free(handles);
         return fail(err, RATP_OUT_OF_MEMORY, "instance: out of host memory for %u devices", count);
     }
     if (instance->calls.EnumeratePhysicalDevices(instance->handle, &count, handles) >= VK_SUCCESS) {
-        for (uint32_t i = 0; i < count; i++)
-            vk_physical_query(&instance->calls, handles[i], &instance->physical[i]);
-        instance->physical_count = count;
+        for (uint32_t i = 0; i < count && i < room && handles[i]; i++)
+            vk_physical_query(&instance->calls, handles[i],
+                              &instance->physical[instance->physical_count++]);
     }
     free(handles);
     return RATP_OK;

@@ -65,7 +65,7 @@ struct vk_physical {
     uint32_t features; /* set of enum vk_feature: offered, or what a host enabled of it */
     uint64_t import_alignment;
     uint32_t local_heap; /* the largest device-local one, which info.memory_bytes tells of */
-    uint64_t max_allocation; /* info.max_allocation is what is left when a piece is aligned */
+    uint64_t max_allocation; /* info.max_allocation is the largest piece that fits in it */
     uint8_t cache_uuid[VK_UUID_SIZE];
     VkPhysicalDeviceMemoryProperties memory;
     uint32_t compute_families[8]; /* every family with compute */
@@ -161,6 +161,8 @@ struct vk_device {
     struct vk_piece *freed, **freed_tail; /* waiting for their last use */
     uint64_t budget, allocated, used;
     uint32_t block_count, piece_count;
+    bool (*reclaim)(void *user); /* NULL: nobody keeps memory; called with no lock held */
+    void *reclaim_user;
 
     pthread_mutex_t pipeline_lock;
     VkPipelineCache pipeline_cache;
@@ -191,10 +193,36 @@ void vk_name(struct vk_device *d, VkObjectType type, uint64_t handle, const char
         }                                                                                         \
     } while (0)
 
+/* The same for a call that makes `handle`. */
+#define VK_MAKE(call, handle, name)                                                               \
+    do {                                                                                          \
+        VK_TRY(call, name);                                                                       \
+        if (!(handle)) {                                                                          \
+            status = vk_made_nothing(name, err);                                                  \
+            goto error;                                                                           \
+        }                                                                                         \
+    } while (0)
+
+/* ---- What a driver answers is checked where a crash would follow: doubt.c ---------------- */
+
+/* A driver that answers with success, and with nothing, is taken to be out of memory. */
+ratp_status vk_made_nothing(const char *call, struct error *err);
+/* Whether `size` bytes may begin there: neither 0, nor -1 or another error in disguise. */
+bool vk_is_address(uint64_t address, uint64_t size);
+/* Why numbers of the device cannot be true, or NULL. They are those that loops and
+ * divisions go by. */
+const char *vk_physical_doubt(const struct vk_physical *p);
+/* The name of a function that the device lacks, or NULL. */
+const char *vk_table_lacks(const struct VolkDeviceTable *table);
+
 /* ---- Memory ---------------------------------------------------------------------- */
 
 /* Frees what nothing uses any more. With d->lock held. */
 void vk_collect_locked(struct vk_device *d);
+/* For calls that allocate in the driver, and were told that there is no memory: has some
+ * given back that nobody uses, so that they try again. False: there is none. With no lock
+ * held but pipeline_lock or transfer_lock. */
+bool vk_reclaim(struct vk_device *d);
 void vk_memory_fini(struct vk_device *d);
 /* Whether reading through the mapped address is fast. */
 bool vk_mem_cached(const struct mem *m);

@@ -40,10 +40,11 @@ void vk_matrix_query(const struct vk_calls *calls, struct vk_physical *p)
     uint32_t count = 0;
     if (!query || query(p->handle, &count, NULL) != VK_SUCCESS || !count)
         return;
-    VkCooperativeMatrixPropertiesKHR *list = calloc(count, sizeof *list);
-    for (uint32_t i = 0; list && i < count; i++)
+    const uint32_t room = count;
+    VkCooperativeMatrixPropertiesKHR *list = calloc(room, sizeof *list);
+    for (uint32_t i = 0; list && i < room; i++)
         list[i].sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
     if (list && query(p->handle, &count, list) >= VK_SUCCESS)
-        choose(&p->caps.matrix, list, count, p->caps.subgroup_size);
+        choose(&p->caps.matrix, list, count < room ? count : room, p->caps.subgroup_size);
     free(list);
 }

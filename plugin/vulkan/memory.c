@@ -1,7 +1,9 @@
 /* The sub-allocator: pieces are cut from few large blocks, and come back when
  * the device has passed their last use. */
+#include "../shortage.h"
 #include "block.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,36 +100,51 @@ static uint64_t next_block_size(const struct vk_device *d, enum mem_kind kind, u
     return block < size ? size : block;
 }
 
-static ratp_status take(struct vk_device *d, uint64_t size, enum mem_kind kind, const char *name,
-                        struct vk_piece *p, struct error *err)
+/* What the driver said, with what was asked of it. A lost device is a sentence already. */
+static ratp_status refused(const struct vk_device *d, ratp_status status, const char *name,
+                           uint64_t size, struct error *err)
+{
+    char why[200] = "";
+    if (err)
+        snprintf(why, sizeof why, "%.199s", err->text);
+    if (status == RATP_OUT_OF_MEMORY)
+        return shortage_of_device(err, name, size, d->allocated, why);
+    if (status == RATP_DEVICE_LOST)
+        return status;
+    return fail(err, status, "memory for %s: %llu bytes: %s", name, (unsigned long long)size, why);
+}
+
+/* `size` is what was asked for, p->size what that takes. */
+static ratp_status take(struct vk_device *d, struct vk_piece *p, uint64_t size, enum mem_kind kind,
+                        const char *name, struct error *err)
 {
     for (struct vk_block *b = d->blocks; b; b = b->next) {
-        if (b->owner == BLOCK_POOL && b->kind == kind && ranges_take(&b->ranges, size, &p->offset)) {
+        if (b->owner == BLOCK_POOL && b->kind == kind &&
+            ranges_take(&b->ranges, p->size, &p->offset)) {
             p->block = b;
             return RATP_OK;
         }
     }
-    uint64_t block = next_block_size(d, kind, size);
+    uint64_t block = next_block_size(d, kind, p->size);
     ratp_status status;
+    bool over;
     for (;;) {
-        if (block > d->budget || d->allocated > d->budget - block)
-            status = fail(err, RATP_OUT_OF_MEMORY,
-                          "memory \"%s\": %llu bytes, the device's budget is %llu and %llu are "
-                          "allocated",
-                          name, (unsigned long long)size, (unsigned long long)d->budget,
-                          (unsigned long long)d->allocated);
-        else
-            status = vk_block_new(d, block, kind, block == size ? BLOCK_ALONE : BLOCK_POOL, name,
-                                  &p->block, err);
-        if (status != RATP_OUT_OF_MEMORY || block == size)
+        over = block > d->budget || d->allocated > d->budget - block;
+        status = over ? RATP_OUT_OF_MEMORY
+                      : vk_block_new(d, block, kind, block == p->size ? BLOCK_ALONE : BLOCK_POOL,
+                                     name, &p->block, err);
+        if (status != RATP_OUT_OF_MEMORY || block == p->size)
             break;
         block = block / 2 / ALIGNMENT * ALIGNMENT;
-        if (block < size)
-            block = size;
+        if (block < p->size)
+            block = p->size;
     }
-    if (status == RATP_OK && !ranges_take(&p->block->ranges, size, &p->offset)) {
+    if (status != RATP_OK)
+        return over ? shortage_of_budget(err, name, size, d->budget, d->allocated)
+                    : refused(d, status, name, size, err);
+    if (!ranges_take(&p->block->ranges, p->size, &p->offset)) {
         free_block(d, p->block);
-        status = fail(err, RATP_OUT_OF_MEMORY, "memory \"%s\": out of host memory", name);
+        status = fail(err, RATP_OUT_OF_MEMORY, "memory for %s: out of host memory", name);
     }
     return status;
 }
@@ -144,44 +161,96 @@ static void describe_piece(const struct vk_piece *p, uint64_t size, struct mem *
     };
 }
 
-ratp_status vk_mem_alloc(struct vk_device *d, uint64_t size, enum mem_kind kind, const char *name,
-                         struct mem *out, struct error *err)
+static ratp_status take_now(struct vk_device *d, struct vk_piece *p, uint64_t size,
+                            enum mem_kind kind, const char *name, struct error *err)
+{
+    pthread_mutex_lock(&d->lock);
+    vk_collect_locked(d);
+    ratp_status status = take(d, p, size, kind, name, err);
+    if (status == RATP_OK) {
+        d->used += p->size;
+        d->piece_count++;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return status;
+}
+
+/* Waits until what is freed already is out of use, and gives it to the driver. */
+static ratp_status settle(struct vk_device *d, struct error *err)
+{
+    ratp_status status = vk_wait(d, vk_latest(d), err);
+    pthread_mutex_lock(&d->lock);
+    vk_collect_locked(d);
+    free_empty_blocks(d, false);
+    pthread_mutex_unlock(&d->lock);
+    return status == RATP_DEVICE_LOST ? status : RATP_OK;
+}
+
+bool vk_reclaim(struct vk_device *d)
+{
+    return d->reclaim && d->reclaim(d->reclaim_user) && settle(d, NULL) == RATP_OK;
+}
+
+static ratp_status take_settled(struct vk_device *d, struct vk_piece *p, uint64_t size,
+                                enum mem_kind kind, const char *name, struct error *err)
+{
+    ratp_status status = settle(d, err);
+    return status == RATP_OK ? take_now(d, p, size, kind, name, err) : status;
+}
+
+static ratp_status alloc(struct vk_device *d, uint64_t size, enum mem_kind kind, const char *name,
+                         bool needed, struct mem *out, struct error *err)
 {
     *out = (struct mem){0};
     ratp_status status = vk_alive(d, err);
     if (status != RATP_OK)
         return status;
-    if (!size || size > d->physical.max_allocation - ALIGNMENT)
-        return fail(err, size ? RATP_OUT_OF_MEMORY : RATP_INVALID_ARGUMENT,
-                    "memory \"%s\": %llu bytes, one allocation has 1 to %llu", name,
-                    (unsigned long long)size,
-                    (unsigned long long)(d->physical.max_allocation - ALIGNMENT));
+    if (!size)
+        return fail(err, RATP_INVALID_ARGUMENT, "memory for %s: the size is 0", name);
+    uint64_t limit = d->physical.max_allocation / ALIGNMENT * ALIGNMENT;
+    if (size > limit)
+        return shortage_of_room(err, name, size, limit);
     struct vk_piece *p = calloc(1, sizeof *p);
     if (!p)
-        return fail(err, RATP_OUT_OF_MEMORY, "memory \"%s\": out of host memory", name);
+        return fail(err, RATP_OUT_OF_MEMORY, "memory for %s: out of host memory", name);
     p->size = align_up(size, ALIGNMENT);
-
-    pthread_mutex_lock(&d->lock);
-    vk_collect_locked(d);
-    status = take(d, p->size, kind, name, p, err);
-    if (status == RATP_OUT_OF_MEMORY) {
-        /* What is freed already but still in use may be enough. */
-        pthread_mutex_unlock(&d->lock);
-        vk_wait(d, vk_latest(d), NULL);
-        pthread_mutex_lock(&d->lock);
-        vk_collect_locked(d);
-        free_empty_blocks(d, false);
-        status = take(d, p->size, kind, name, p, err);
+    status = take_now(d, p, size, kind, name, err);
+    if (status == RATP_OUT_OF_MEMORY && needed)
+        status = take_settled(d, p, size, kind, name, err);
+    /* Once more when there is nothing left: another thread may have been given it. */
+    for (bool more = needed && d->reclaim; status == RATP_OUT_OF_MEMORY && more;) {
+        more = d->reclaim(d->reclaim_user);
+        status = take_settled(d, p, size, kind, name, err);
     }
-    if (status == RATP_OK) {
-        d->used += p->size;
-        d->piece_count++;
+    if (status == RATP_OK)
         describe_piece(p, size, out);
-    }
-    pthread_mutex_unlock(&d->lock);
-    if (status != RATP_OK)
+    else
         free(p);
     return status;
+}
+
+ratp_status vk_mem_alloc(struct vk_device *d, uint64_t size, enum mem_kind kind, const char *name,
+                         struct mem *out, struct error *err)
+{
+    return alloc(d, size, kind, name, true, out, err);
+}
+
+ratp_status vk_mem_try(struct vk_device *d, uint64_t size, enum mem_kind kind, const char *name,
+                       struct mem *out, struct error *err)
+{
+    pthread_mutex_lock(&d->lock);
+    uint64_t allocated = d->allocated;
+    pthread_mutex_unlock(&d->lock);
+    uint64_t left = d->budget > allocated ? d->budget - allocated : 0;
+    if (size > left / 2)
+        return shortage_of_budget(err, name, size, d->budget, allocated);
+    return alloc(d, size, kind, name, false, out, err);
+}
+
+void vk_device_on_shortage(struct vk_device *d, bool (*reclaim)(void *user), void *user)
+{
+    d->reclaim = reclaim;
+    d->reclaim_user = user;
 }
 
 void vk_mem_free(struct vk_device *d, struct mem *m)
@@ -203,6 +272,24 @@ void vk_mem_free(struct vk_device *d, struct mem *m)
     pthread_mutex_unlock(&d->lock);
 }
 
+void vk_mem_free_spare(struct vk_device *d, struct mem *m)
+{
+    struct vk_piece *p = m->handle;
+    *m = (struct mem){0};
+    if (!p)
+        return;
+    pthread_mutex_lock(&d->lock);
+    /* Before those that wait for streams which are still open. */
+    p->timed = true;
+    p->ticket = vk_latest(d);
+    p->next = d->freed;
+    if (!d->freed)
+        d->freed_tail = &p->next;
+    d->freed = p;
+    vk_collect_locked(d);
+    pthread_mutex_unlock(&d->lock);
+}
+
 /* A block of one piece that is not cut from a pool. */
 static ratp_status piece_alone(uint64_t size, enum block_owner owner, struct vk_piece **out,
                                struct error *err)
@@ -215,7 +302,8 @@ static ratp_status piece_alone(uint64_t size, enum block_owner owner, struct vk_
             ranges_fini(&b->ranges);
         free(p);
         free(b);
-        return fail(err, RATP_OUT_OF_MEMORY, "buffer: out of host memory");
+        return fail(err, RATP_OUT_OF_MEMORY, "no host memory for a buffer of %llu bytes",
+                    (unsigned long long)size);
     }
     b->owner = owner;
     b->size = size;
@@ -223,6 +311,31 @@ static ratp_status piece_alone(uint64_t size, enum block_owner owner, struct vk_
     p->size = size;
     *out = p;
     return RATP_OK;
+}
+
+static const char import_name[] = "a buffer over host memory";
+
+static ratp_status import(struct vk_device *d, void *host, uint64_t size, struct mem *out,
+                          struct error *err)
+{
+    struct vk_piece *p = NULL;
+    ratp_status status = piece_alone(size, BLOCK_ALONE, &p, err);
+    if (status != RATP_OK)
+        return status;
+    struct vk_block *b = p->block;
+    pthread_mutex_lock(&d->lock);
+    status = vk_block_import(d, b, host, err);
+    if (status == RATP_OK) {
+        d->used += size;
+        d->piece_count++;
+        describe_piece(p, size, out);
+    } else {
+        status = refused(d, status, import_name, size, err);
+        vk_block_free(d, b);
+        free(p);
+    }
+    pthread_mutex_unlock(&d->lock);
+    return status;
 }
 
 ratp_status vk_mem_import(struct vk_device *d, void *host, uint64_t size, struct mem *out,
@@ -242,24 +355,15 @@ ratp_status vk_mem_import(struct vk_device *d, void *host, uint64_t size, struct
         return fail(err, RATP_INVALID_ARGUMENT,
                     "host is %p and size %llu, both must be multiples of %llu", host,
                     (unsigned long long)size, (unsigned long long)alignment);
-    struct vk_piece *p = NULL;
-    status = piece_alone(size, BLOCK_ALONE, &p, err);
-    if (status != RATP_OK)
-        return status;
-    struct vk_block *b = p->block;
-    pthread_mutex_lock(&d->lock);
-    status = vk_block_import(d, b, host, err);
-    if (status != RATP_OK)
-        goto error;
-    d->used += size;
-    d->piece_count++;
-    describe_piece(p, size, out);
-    pthread_mutex_unlock(&d->lock);
-    return RATP_OK;
-error:
-    vk_block_free(d, b);
-    pthread_mutex_unlock(&d->lock);
-    free(p);
+    if (size > d->physical.max_allocation)
+        return shortage_of_room(err, import_name, size, d->physical.max_allocation);
+    status = import(d, host, size, out, err);
+    for (bool more = d->reclaim != NULL; status == RATP_OUT_OF_MEMORY && more;) {
+        more = d->reclaim(d->reclaim_user);
+        status = settle(d, err);
+        if (status == RATP_OK)
+            status = import(d, host, size, out, err);
+    }
     return status;
 }
 
@@ -267,15 +371,31 @@ ratp_status vk_mem_wrap(struct vk_device *d, VkBuffer buffer, uint64_t offset, u
                         struct mem *out, struct error *err)
 {
     *out = (struct mem){0};
-    struct vk_piece *p = NULL;
     ratp_status status = vk_alive(d, err);
-    if (status == RATP_OK)
-        status = piece_alone(size, BLOCK_HOST, &p, err);
+    if (status != RATP_OK)
+        return status;
+    /* What a driver needs for a buffer is no less than its size. */
+    VkMemoryRequirements need;
+    d->vk.vkGetBufferMemoryRequirements(d->handle, buffer, &need);
+    if (offset > need.size || size > need.size - offset)
+        return fail(err, RATP_INVALID_ARGUMENT,
+                    "params->size is %llu at offset %llu, the VkBuffer has at most %llu bytes",
+                    (unsigned long long)size, (unsigned long long)offset,
+                    (unsigned long long)need.size);
+    uint64_t address = vk_block_address(d, buffer);
+    if (!vk_is_address(address, need.size))
+        return fail(err, RATP_INVALID_ARGUMENT,
+                    "params->buffer has no device address (the driver answers 0x%llx): make it "
+                    "with VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT, and bind it to memory of "
+                    "VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT",
+                    (unsigned long long)address);
+    struct vk_piece *p = NULL;
+    status = piece_alone(size, BLOCK_HOST, &p, err);
     if (status != RATP_OK)
         return status;
     p->offset = offset;
     p->block->buffer = buffer;
-    p->block->address = vk_block_address(d, buffer);
+    p->block->address = address;
     pthread_mutex_lock(&d->lock);
     p->block->next = d->blocks;
     d->blocks = p->block;

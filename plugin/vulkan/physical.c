@@ -16,7 +16,7 @@ static bool offers(const void *extensions, const char *name)
 {
     const struct extension_list *e = extensions;
     for (uint32_t i = 0; i < e->count; i++)
-        if (!strcmp(e->list[i].extensionName, name))
+        if (!strncmp(e->list[i].extensionName, name, sizeof e->list[i].extensionName))
             return true;
     return false;
 }
@@ -27,12 +27,16 @@ static struct extension_list list_extensions(const struct vk_calls *calls, VkPhy
     uint32_t count = 0;
     if (calls->EnumerateDeviceExtensionProperties(handle, NULL, &count, NULL) != VK_SUCCESS)
         return e;
-    e.list = calloc(count + 1, sizeof *e.list);
+    const uint32_t room = count;
+    e.list = calloc((size_t)room + 1, sizeof *e.list);
     if (e.list &&
         calls->EnumerateDeviceExtensionProperties(handle, NULL, &count, e.list) >= VK_SUCCESS)
-        e.count = count;
+        e.count = count < room ? count : room;
     return e;
 }
+
+/* More than any device has: what work is cut by stays small. */
+enum { MOST_UNITS = 1 << 16 };
 
 static void why_not(struct vk_physical *p, const char *reason)
 {
@@ -90,11 +94,12 @@ static uint32_t compute_units(const struct vk_calls *calls, VkPhysicalDevice han
  * that share nothing with a desktop. */
 static void query_queues(const struct vk_calls *calls, struct vk_physical *p)
 {
-    VkQueueFamilyProperties families[32];
-    uint32_t count = 32;
+    enum { ROOM = 32 };
+    VkQueueFamilyProperties families[ROOM];
+    uint32_t count = ROOM;
     calls->GetPhysicalDeviceQueueFamilyProperties(p->handle, &count, families);
     p->queue_family = UINT32_MAX;
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count && i < ROOM; i++) {
         if (!(families[i].queueFlags & VK_QUEUE_COMPUTE_BIT) || !families[i].queueCount)
             continue;
         if (p->queue_family == UINT32_MAX ||
@@ -114,7 +119,7 @@ static void query_memory(const struct vk_calls *calls, struct vk_physical *p)
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
     calls->GetPhysicalDeviceMemoryProperties2(p->handle, &memory);
     p->memory = memory.memoryProperties;
-    for (uint32_t i = 0; i < p->memory.memoryHeapCount; i++) {
+    for (uint32_t i = 0; i < p->memory.memoryHeapCount && i < VK_MAX_MEMORY_HEAPS; i++) {
         const VkMemoryHeap *heap = &p->memory.memoryHeaps[i];
         if (!(heap->flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) || heap->size <= p->info.memory_bytes)
             continue;
@@ -231,7 +236,7 @@ static void query_properties(const struct vk_calls *calls, struct vk_physical *p
 void vk_physical_summarise(struct vk_physical *p)
 {
     const struct vk_caps *c = &p->caps;
-    p->info.max_allocation = p->max_allocation - VK_PIECE_ALIGNMENT;
+    p->info.max_allocation = p->max_allocation / VK_PIECE_ALIGNMENT * VK_PIECE_ALIGNMENT;
     p->info.subgroup_min = c->subgroup_min;
     p->info.subgroup_max = c->subgroup_max;
     p->info.shared_bytes = c->shared_bytes;
@@ -274,8 +279,12 @@ void vk_physical_query(const struct vk_calls *calls, VkPhysicalDevice handle,
         vk_matrix_query(calls, p);
     query_memory(calls, p);
     query_queues(calls, p);
-    p->caps.compute_units = compute_units(calls, handle, &e, p->info.kind);
+    uint32_t units = compute_units(calls, handle, &e, p->info.kind);
+    p->caps.compute_units = units < MOST_UNITS ? units : MOST_UNITS;
     free(e.list);
+    const char *doubt = vk_physical_doubt(p);
+    if (doubt)
+        why_not(p, doubt);
     vk_physical_summarise(p);
 }
 

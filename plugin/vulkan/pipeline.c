@@ -41,8 +41,8 @@ ratp_status vk_pipelines_init(struct vk_device *d, struct error *err)
     if (!d->pipelines)
         return fail(err, RATP_OUT_OF_MEMORY, "pipelines: out of host memory");
     VkPipelineCacheCreateInfo info = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
-    VK_TRY(d->vk.vkCreatePipelineCache(d->handle, &info, NULL, &d->pipeline_cache),
-           "vkCreatePipelineCache");
+    VK_MAKE(d->vk.vkCreatePipelineCache(d->handle, &info, NULL, &d->pipeline_cache),
+            d->pipeline_cache, "vkCreatePipelineCache");
     return RATP_OK;
 error:
     return status;
@@ -91,8 +91,8 @@ static ratp_status find_layout(struct vk_device *d, uint32_t push_bytes, VkPipel
         .pushConstantRangeCount = push_bytes ? 1 : 0,
         .pPushConstantRanges = &range,
     };
-    VK_TRY(d->vk.vkCreatePipelineLayout(d->handle, &info, NULL, &l->handle),
-           "vkCreatePipelineLayout");
+    VK_MAKE(d->vk.vkCreatePipelineLayout(d->handle, &info, NULL, &l->handle), l->handle,
+            "vkCreatePipelineLayout");
     l->push_bytes = push_bytes;
     l->next = d->layouts;
     d->layouts = l;
@@ -126,8 +126,8 @@ static ratp_status compile(struct vk_device *d, struct vk_pipeline *p, struct er
     status = find_layout(d, shader->push_bytes, &p->layout, err);
     if (status != RATP_OK)
         return status;
-    VK_TRY(d->vk.vkCreateShaderModule(d->handle, &module_info, NULL, &module),
-           "vkCreateShaderModule");
+    VK_MAKE(d->vk.vkCreateShaderModule(d->handle, &module_info, NULL, &module), module,
+            "vkCreateShaderModule");
     const struct vk_caps *caps = &d->physical.caps;
     const VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT subgroup = {
         .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT,
@@ -146,8 +146,9 @@ static ratp_status compile(struct vk_device *d, struct vk_pipeline *p, struct er
                   .pSpecializationInfo = &specialization},
         .layout = p->layout,
     };
-    VK_TRY(d->vk.vkCreateComputePipelines(d->handle, d->pipeline_cache, 1, &info, NULL, &p->handle),
-           "vkCreateComputePipelines");
+    VK_MAKE(d->vk.vkCreateComputePipelines(d->handle, d->pipeline_cache, 1, &info, NULL,
+                                           &p->handle),
+            p->handle, "vkCreateComputePipelines");
     vk_name(d, VK_OBJECT_TYPE_PIPELINE, (uint64_t)p->handle, shader->name);
 error:
     d->vk.vkDestroyShaderModule(d->handle, module, NULL);
@@ -195,6 +196,8 @@ static ratp_status get_locked(struct vk_device *d, const struct vk_shader *shade
     if (count)
         memcpy(p->constants, constants, count * sizeof *constants);
     ratp_status status = compile(d, p, err);
+    while (status == RATP_OUT_OF_MEMORY && vk_reclaim(d))
+        status = compile(d, p, err);
     if (status != RATP_OK) {
         free(p);
         return status;
@@ -244,6 +247,11 @@ ratp_status vk_pipeline_cache_save(struct vk_device *d, void *data, size_t *size
     size_t bytes = 0, room = *size;
     VK_TRY(d->vk.vkGetPipelineCacheData(d->handle, d->pipeline_cache, &bytes, NULL),
            "vkGetPipelineCacheData");
+    if (bytes > SIZE_MAX - sizeof header) {
+        status = fail(err, RATP_INTERNAL, "vkGetPipelineCacheData answered with %zu bytes", bytes);
+        goto error;
+    }
+    const size_t said = bytes;
     *size = sizeof header + bytes;
     if (data && room < *size) {
         status = fail(err, RATP_INVALID_ARGUMENT, "size is %zu, the pipeline cache needs %zu", room,
@@ -253,8 +261,8 @@ ratp_status vk_pipeline_cache_save(struct vk_device *d, void *data, size_t *size
         VK_TRY(d->vk.vkGetPipelineCacheData(d->handle, d->pipeline_cache, &bytes, to),
                "vkGetPipelineCacheData");
         /* They may be fewer than it said at first, and Mesa 26.2's lavapipe stops within
-         * its own header: nothing is saved then. */
-        if (bytes < sizeof(VkPipelineCacheHeaderVersionOne))
+         * its own header: nothing is saved then. Nor where it says that there are more. */
+        if (bytes < sizeof(VkPipelineCacheHeaderVersionOne) || bytes > said)
             bytes = 0;
         header.size = bytes;
         *size = sizeof header + bytes;
@@ -300,6 +308,25 @@ static ratp_status check_saved(const struct vk_device *d, const void *data, size
     return RATP_OK;
 }
 
+static ratp_status merge_saved(struct vk_device *d, const void *data, size_t size,
+                               struct error *err)
+{
+    ratp_status status = RATP_OK;
+    VkPipelineCache loaded = VK_NULL_HANDLE;
+    VkPipelineCacheCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO,
+        .initialDataSize = size - sizeof(struct saved_header),
+        .pInitialData = (const uint8_t *)data + sizeof(struct saved_header),
+    };
+    VK_MAKE(d->vk.vkCreatePipelineCache(d->handle, &info, NULL, &loaded), loaded,
+            "vkCreatePipelineCache");
+    VK_TRY(d->vk.vkMergePipelineCaches(d->handle, d->pipeline_cache, 1, &loaded),
+           "vkMergePipelineCaches");
+error:
+    d->vk.vkDestroyPipelineCache(d->handle, loaded, NULL);
+    return status;
+}
+
 ratp_status vk_pipeline_cache_load(struct vk_device *d, const void *data, size_t size,
                                    struct error *err)
 {
@@ -308,18 +335,10 @@ ratp_status vk_pipeline_cache_load(struct vk_device *d, const void *data, size_t
         status = check_saved(d, data, size, err);
     if (status != RATP_OK || size == sizeof(struct saved_header))
         return status;
-    VkPipelineCache loaded = VK_NULL_HANDLE;
-    VkPipelineCacheCreateInfo info = {
-        .sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO,
-        .initialDataSize = size - sizeof(struct saved_header),
-        .pInitialData = (const uint8_t *)data + sizeof(struct saved_header),
-    };
     pthread_mutex_lock(&d->pipeline_lock);
-    VK_TRY(d->vk.vkCreatePipelineCache(d->handle, &info, NULL, &loaded), "vkCreatePipelineCache");
-    VK_TRY(d->vk.vkMergePipelineCaches(d->handle, d->pipeline_cache, 1, &loaded),
-           "vkMergePipelineCaches");
-error:
-    d->vk.vkDestroyPipelineCache(d->handle, loaded, NULL);
+    do
+        status = merge_saved(d, data, size, err);
+    while (status == RATP_OUT_OF_MEMORY && vk_reclaim(d));
     pthread_mutex_unlock(&d->pipeline_lock);
     return status;
 }

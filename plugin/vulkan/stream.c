@@ -85,8 +85,8 @@ static ratp_status part_begin(struct vk_stream *s, struct error *err)
             .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
             .commandBufferCount = 1,
         };
-        VK_TRY(d->vk.vkAllocateCommandBuffers(d->handle, &info, &part->commands),
-               "vkAllocateCommandBuffers");
+        VK_MAKE(d->vk.vkAllocateCommandBuffers(d->handle, &info, &part->commands), part->commands,
+                "vkAllocateCommandBuffers");
         s->part_made++;
     }
     part->wait = part->signal = (struct ratp_vulkan_point){0};
@@ -135,7 +135,8 @@ static ratp_status stream_new(struct vk_device *d, struct vk_stream **out, struc
         .flags = VK_COMMAND_POOL_CREATE_TRANSIENT_BIT,
         .queueFamilyIndex = d->physical.queue_family,
     };
-    VK_TRY(d->vk.vkCreateCommandPool(d->handle, &info, NULL, &s->pool), "vkCreateCommandPool");
+    VK_MAKE(d->vk.vkCreateCommandPool(d->handle, &info, NULL, &s->pool), s->pool,
+            "vkCreateCommandPool");
     vk_name(d, VK_OBJECT_TYPE_COMMAND_POOL, (uint64_t)s->pool, "stream");
     *out = s;
     return RATP_OK;
@@ -179,7 +180,7 @@ static void stream_close(struct vk_stream *s)
     pthread_mutex_unlock(&d->lock);
 }
 
-ratp_status vk_stream_begin(struct vk_device *d, struct vk_stream **out, struct error *err)
+static ratp_status stream_begin(struct vk_device *d, struct vk_stream **out, struct error *err)
 {
     *out = NULL;
     ratp_status status = vk_alive(d, err);
@@ -216,6 +217,14 @@ ratp_status vk_stream_begin(struct vk_device *d, struct vk_stream **out, struct 
     return RATP_OK;
 error:
     stream_close(s);
+    return status;
+}
+
+ratp_status vk_stream_begin(struct vk_device *d, struct vk_stream **out, struct error *err)
+{
+    ratp_status status = stream_begin(d, out, err);
+    while (status == RATP_OUT_OF_MEMORY && vk_reclaim(d))
+        status = stream_begin(d, out, err);
     return status;
 }
 

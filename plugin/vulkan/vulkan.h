@@ -104,7 +104,11 @@ void vk_device_info(struct vk_device *d, struct ratp_device_info *info);
 
 ratp_status vk_mem_alloc(struct vk_device *d, uint64_t size, enum mem_kind kind, const char *name,
                          struct mem *out, struct error *err);
+ratp_status vk_mem_try(struct vk_device *d, uint64_t size, enum mem_kind kind, const char *name,
+                       struct mem *out, struct error *err);
 void vk_mem_free(struct vk_device *d, struct mem *m);
+void vk_mem_free_spare(struct vk_device *d, struct mem *m);
+void vk_device_on_shortage(struct vk_device *d, bool (*reclaim)(void *user), void *user);
 ratp_status vk_mem_import(struct vk_device *d, void *host, uint64_t size, struct mem *out,
                           struct error *err);
 ratp_status vk_mem_write(struct vk_device *d, const struct mem *m, uint64_t offset,

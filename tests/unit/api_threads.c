@@ -112,6 +112,107 @@ static void test_threads(void)
     free(workers);
 }
 
+/* A device with room for what every thread uses, and not for what all of them keep: each
+ * takes from the others what they do not use, while they take and free it. */
+enum { SHARERS = 3, SHARES = 24, MIB = 1 << 20, SHARED_BUDGET = 84 * MIB, IN_USE = 48 * MIB };
+
+struct sharer {
+    pthread_t thread;
+    ratp_device *device;
+    ratp_policy *policy;
+    uint32_t seed, failures;
+    char why[400];
+};
+
+static pthread_barrier_t all_shared;
+
+static uint32_t draw(struct sharer *w, uint32_t below)
+{
+    w->seed = w->seed * 1664525u + 1013904223u;
+    return (w->seed >> 8) % below;
+}
+
+static void share_once(struct sharer *w, ratp_cache *cache, ratp_seq *seq)
+{
+    /* 8 KiB a token, and up to 8 MiB, in pages of one size or of another; or a buffer of
+     * as much. */
+    uint32_t tokens = 64 + draw(w, 960);
+    struct ratp_step_params params = {sizeof params, .count = 1, .seqs = &seq, .n_tokens = &tokens};
+    struct ratp_buffer_params size = {sizeof size, .size = (uint64_t)tokens * 8192};
+    const void *object = cache;
+    ratp_step *step = NULL;
+    ratp_buffer *buffer = NULL;
+    ratp_status status = RATP_OK;
+    w->failures += ratp->seq_set_policy(seq, draw(w, 2) ? w->policy : NULL) != RATP_OK;
+    if (draw(w, 4)) {
+        status = ratp->step_begin(cache, &params, &step);
+    } else {
+        object = w->device;
+        status = ratp->buffer_create(w->device, &size, &buffer);
+    }
+    if (status) {
+        w->failures++;
+        ratp->last_error(object, w->why, sizeof w->why);
+    }
+    struct ratp_cache_stats stats = {.struct_size = sizeof stats};
+    w->failures += ratp->cache_stats(cache, &stats) != RATP_OK;
+    w->failures += ratp->step_abort(&step) != RATP_OK;
+    w->failures += ratp->buffer_destroy(&buffer) != RATP_OK;
+}
+
+static void *share(void *argument)
+{
+    struct sharer *w = argument;
+    struct ratp_geometry geometry = {sizeof geometry, 4, 8, 8, 64, .max_tokens = 4096};
+    struct ratp_cache_params params = {sizeof params, .geometry = &geometry,
+                                       .retention = RATP_RETAIN_NEEDED};
+    for (int life = 0; life < 3; life++) {
+        ratp_cache *cache = NULL;
+        ratp_seq *seq = NULL;
+        w->failures += ratp->cache_create(w->device, &params, &cache) != RATP_OK;
+        w->failures += ratp->seq_create(cache, &seq) != RATP_OK;
+        for (int i = 0; i < SHARES && seq; i++)
+            share_once(w, cache, seq);
+        pthread_barrier_wait(&all_shared); /* what it keeps stays there for the others */
+        w->failures += ratp->seq_destroy(&seq) != RATP_OK;
+        w->failures += ratp->cache_destroy(&cache) != RATP_OK;
+    }
+    return NULL;
+}
+
+static const char *device_name;
+
+static void test_shared_budget(void)
+{
+    struct ratp_device_params params = {sizeof params, .name = device_name,
+                                        .memory_budget = SHARED_BUDGET};
+    struct sharer sharers[SHARERS] = {{0}};
+    ratp_device *small = NULL;
+    CHECK_EQUAL(ratp->device_open(instance, &params, &small), RATP_OK);
+    struct ratp_buffer_params rest = {sizeof rest, .size = IN_USE};
+    ratp_buffer *buffer = NULL;
+    CHECK_EQUAL(ratp->buffer_create(small, &rest, &buffer), RATP_OK);
+    static const char json[] = "{\"rules\": [{\"layers\": \"0-1\", \"variant\": \"streamw2000\"}]}";
+    ratp_policy *policy = NULL;
+    CHECK_EQUAL(ratp->policy_from_json(instance, json, sizeof json - 1, &policy), RATP_OK);
+    CHECK_EQUAL(pthread_barrier_init(&all_shared, NULL, SHARERS), 0);
+    for (uint32_t i = 0; i < SHARERS; i++) {
+        sharers[i].device = small;
+        sharers[i].policy = policy;
+        sharers[i].seed = i;
+        CHECK_EQUAL(pthread_create(&sharers[i].thread, NULL, share, &sharers[i]), 0);
+    }
+    for (uint32_t i = 0; i < SHARERS; i++) {
+        CHECK_EQUAL(pthread_join(sharers[i].thread, NULL), 0);
+        if (!CHECK_EQUAL(sharers[i].failures, 0))
+            fprintf(stderr, "    %s\n", sharers[i].why);
+    }
+    CHECK_EQUAL(pthread_barrier_destroy(&all_shared), 0);
+    CHECK_EQUAL(ratp->policy_destroy(&policy), RATP_OK);
+    CHECK_EQUAL(ratp->buffer_destroy(&buffer), RATP_OK);
+    CHECK_EQUAL(ratp->device_close(&small), RATP_OK);
+}
+
 /* Two threads on one cache: the one that comes second is told so, and what the
  * first does is not disturbed. */
 struct intruder {
@@ -178,8 +279,10 @@ static void test_intruder(void)
 int main(int argc, char **argv)
 {
     host_open(argc, argv);
+    device_name = argc > 1 ? argv[1] : "reference";
     RUN(test_threads);
     RUN(test_intruder);
+    RUN(test_shared_budget);
     host_close();
     return check_result();
 }

@@ -404,7 +404,13 @@ static void test_arguments(void)
     handle.offset = 0;
     handle.size = 0;
     CHECK_EQUAL(vulkan->buffer_import(device, &handle, &buffer), RATP_INVALID_ARGUMENT);
+    handle.size = (uint64_t)1 << 40; /* more than any buffer of this test has */
+    CHECK_EQUAL(vulkan->buffer_import(device, &handle, &buffer), RATP_INVALID_ARGUMENT);
+    CHECK_CONTAINS(message_of(device), "the VkBuffer has at most");
     handle.size = 4;
+    handle.offset = (uint64_t)1 << 40;
+    CHECK_EQUAL(vulkan->buffer_import(device, &handle, &buffer), RATP_INVALID_ARGUMENT);
+    handle.offset = 0;
     handle.buffer = VK_NULL_HANDLE;
     CHECK_EQUAL(vulkan->buffer_import(device, &handle, &buffer), RATP_INVALID_ARGUMENT);
     CHECK_EQUAL(vulkan->buffer_import(NULL, &handle, &buffer), RATP_INVALID_ARGUMENT);

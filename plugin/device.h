@@ -21,7 +21,7 @@ struct ratp_device {
     struct backend *backend;
     bool reference; /* the plain C backend; else backend is plugin/kernels' */
     struct spares spares; /* whose memory is given back when it runs short */
-    pthread_mutex_t staging_lock;
+    struct lock staging_lock;
     struct staging *staging; /* those that no call uses now */
     struct spare staging_spare;
 };

@@ -14,14 +14,14 @@ void object_init(struct object *o, enum object_kind kind)
 {
     o->kind = kind;
     atomic_init(&o->children, 0);
-    pthread_mutex_init(&o->lock, NULL);
+    lock_init(&o->lock);
     o->error.text[0] = '\0';
 }
 
 void object_fini(struct object *o)
 {
     o->kind = OBJECT_DEAD;
-    pthread_mutex_destroy(&o->lock);
+    lock_fini(&o->lock);
 }
 
 static const char *object_name(enum object_kind kind)
@@ -77,21 +77,21 @@ ratp_status object_childless(struct object *o, const char *children, struct erro
 
 ratp_status object_fail(struct object *o, ratp_status status, const struct error *err)
 {
-    pthread_mutex_lock(&o->lock);
+    lock_take(&o->lock);
     o->error = *err;
-    pthread_mutex_unlock(&o->lock);
+    lock_give(&o->lock);
     return status;
 }
 
 size_t object_message(struct object *o, char *text, size_t size)
 {
-    pthread_mutex_lock(&o->lock);
+    lock_take(&o->lock);
     size_t length = strlen(o->error.text);
     if (text && size > 0) {
         size_t copied = length < size - 1 ? length : size - 1;
         memcpy(text, o->error.text, copied);
         text[copied] = '\0';
     }
-    pthread_mutex_unlock(&o->lock);
+    lock_give(&o->lock);
     return length;
 }

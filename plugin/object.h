@@ -4,8 +4,8 @@
 #define RATPLUS_OBJECT_H
 
 #include "error.h"
+#include "lock.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -23,7 +23,7 @@ enum object_kind {
 struct object {
     uint32_t kind; /* enum object_kind */
     atomic_uint children; /* objects that must be destroyed first */
-    pthread_mutex_t lock; /* of `error` */
+    struct lock lock; /* of `error` */
     struct error error;
 };
 

@@ -1,9 +1,9 @@
 #include "json_text.h"
+#include "lock.h"
 #include "policy.h"
 
 #include <cjson/cJSON.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -326,7 +326,7 @@ ratp_status policy_parse(const char *text, size_t size, struct ratp_policy *out,
                          struct error *err)
 {
     /* cJSON keeps its last error position in a global. */
-    static pthread_mutex_t parsing = PTHREAD_MUTEX_INITIALIZER;
+    static struct lock parsing = LOCK_INITIALIZER;
     if (size > MAX_TEXT)
         return fail(err, RATP_INVALID_ARGUMENT, "size is %zu, a policy has at most %d bytes", size,
                     MAX_TEXT);
@@ -340,9 +340,9 @@ ratp_status policy_parse(const char *text, size_t size, struct ratp_policy *out,
 
     struct reader r = {copy, size, err};
     const char *end = copy;
-    pthread_mutex_lock(&parsing);
+    lock_take(&parsing);
     cJSON *json = cJSON_ParseWithLengthOpts(copy, size + 1, &end, false);
-    pthread_mutex_unlock(&parsing);
+    lock_give(&parsing);
     size_t used = (size_t)(end - copy);
     ratp_status status;
     if (!json) {

@@ -4,33 +4,33 @@
 
 void spares_init(struct spares *spares)
 {
-    pthread_mutex_init(&spares->lock, NULL);
+    lock_init(&spares->lock);
     spares->first = NULL;
 }
 
 void spares_fini(struct spares *spares)
 {
-    pthread_mutex_destroy(&spares->lock);
+    lock_fini(&spares->lock);
 }
 
 void spares_add(struct spares *spares, struct spare *spare)
 {
-    pthread_mutex_lock(&spares->lock);
+    lock_take(&spares->lock);
     spare->next = spares->first;
     spare->link = &spares->first;
     if (spare->next)
         spare->next->link = &spare->next;
     spares->first = spare;
-    pthread_mutex_unlock(&spares->lock);
+    lock_give(&spares->lock);
 }
 
 void spares_remove(struct spares *spares, struct spare *spare)
 {
-    pthread_mutex_lock(&spares->lock);
+    lock_take(&spares->lock);
     *spare->link = spare->next;
     if (spare->next)
         spare->next->link = spare->link;
-    pthread_mutex_unlock(&spares->lock);
+    lock_give(&spares->lock);
 }
 
 static bool give_back(struct spares *spares, bool asks)
@@ -44,9 +44,9 @@ static bool give_back(struct spares *spares, bool asks)
 bool spares_give_back(void *user)
 {
     struct spares *spares = user;
-    pthread_mutex_lock(&spares->lock);
+    lock_take(&spares->lock);
     bool any = give_back(spares, true) || give_back(spares, false);
-    pthread_mutex_unlock(&spares->lock);
+    lock_give(&spares->lock);
     return any;
 }
 

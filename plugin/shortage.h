@@ -6,8 +6,8 @@
 #define RATPLUS_SHORTAGE_H
 
 #include "error.h"
+#include "lock.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -24,7 +24,7 @@ struct spare {
 };
 
 struct spares {
-    pthread_mutex_t lock;
+    struct lock lock;
     struct spare *first;
 };
 

@@ -82,11 +82,11 @@ static void staging_free(struct backend *b, struct staging *s)
 
 static struct staging *pop(ratp_device *device)
 {
-    pthread_mutex_lock(&device->staging_lock);
+    lock_take(&device->staging_lock);
     struct staging *s = device->staging;
     if (s)
         device->staging = s->next;
-    pthread_mutex_unlock(&device->staging_lock);
+    lock_give(&device->staging_lock);
     return s ? s : calloc(1, sizeof *s);
 }
 
@@ -99,10 +99,10 @@ void staging_give(ratp_device *device, struct staging *s, ratp_status status)
         staging_free(device->backend, s);
         return;
     }
-    pthread_mutex_lock(&device->staging_lock);
+    lock_take(&device->staging_lock);
     s->next = device->staging;
     device->staging = s;
-    pthread_mutex_unlock(&device->staging_lock);
+    lock_give(&device->staging_lock);
 }
 
 ratp_status staging_take(ratp_device *device, struct staged *items, uint32_t count,
@@ -177,10 +177,10 @@ static bool give_back(struct spare *spare)
 {
     ratp_device *device = (ratp_device *)((char *)spare - offsetof(ratp_device, staging_spare));
     struct backend *b = device->backend;
-    pthread_mutex_lock(&device->staging_lock);
+    lock_take(&device->staging_lock);
     struct staging *idle = device->staging;
     device->staging = NULL;
-    pthread_mutex_unlock(&device->staging_lock);
+    lock_give(&device->staging_lock);
     bool any = idle != NULL;
     while (idle) {
         struct staging *next = idle->next;
@@ -194,7 +194,7 @@ static bool give_back(struct spare *spare)
 
 void staging_init(ratp_device *device)
 {
-    pthread_mutex_init(&device->staging_lock, NULL);
+    lock_init(&device->staging_lock);
     device->staging_spare.give_back = give_back;
     spares_add(&device->spares, &device->staging_spare);
 }
@@ -203,5 +203,5 @@ void staging_fini(ratp_device *device)
 {
     spares_remove(&device->spares, &device->staging_spare);
     give_back(&device->staging_spare);
-    pthread_mutex_destroy(&device->staging_lock);
+    lock_fini(&device->staging_lock);
 }

@@ -132,7 +132,7 @@ static void destroy(ratp_cache *cache)
         free(cache->pools);
         cache->pools = next;
     }
-    pthread_mutex_destroy(&cache->memory_lock);
+    lock_fini(&cache->memory_lock);
     object_fini(&cache->object);
     free(cache);
 }
@@ -161,7 +161,7 @@ ratp_status cache_open(ratp_device *device, const struct ratp_geometry *g,
     device->backend->ops->info(device->backend, &info);
     cache->device = device;
     cache->backend = device->backend;
-    pthread_mutex_init(&cache->memory_lock, NULL);
+    lock_init(&cache->memory_lock);
     cache->spare.give_back = cache_give_back;
     spares_add(&device->spares, &cache->spare);
     cache->layers = g->layers;
@@ -236,7 +236,7 @@ void cache_describe(ratp_cache *cache, struct ratp_cache_stats *out)
     out->sequences = cache->sequences;
     for (uint32_t i = 0; i < CACHE_FRAMES; i++)
         out->scratch_bytes += cache->frames[i].params.size;
-    pthread_mutex_lock(&cache->memory_lock);
+    lock_take(&cache->memory_lock);
     out->state_bytes = cache->state_bytes;
     out->scratch_bytes += cache->scratch.size;
     for (const struct pool *pool = cache->pools; pool; pool = pool->next) {
@@ -247,7 +247,7 @@ void cache_describe(ratp_cache *cache, struct ratp_cache_stats *out)
         out->pages_free += pool->pages - pool->used;
         out->pages_shared += pool->shared;
     }
-    pthread_mutex_unlock(&cache->memory_lock);
+    lock_give(&cache->memory_lock);
     for (const struct layout *layout = cache->layouts; layout; layout = layout->next)
         for (uint32_t s = 0; s < layout->store_count; s++)
             if (layout->stores[s].pool->page_bytes > out->page_bytes)

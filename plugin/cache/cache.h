@@ -122,7 +122,7 @@ struct ratp_cache {
 
     /* Of what another thread may take, which is short of memory, and of how much is in
      * use: pools and their free pages, scratch, and the numbers here. */
-    pthread_mutex_t memory_lock;
+    struct lock memory_lock;
     struct spare spare;
     uint64_t budget_used;  /* blocks and states */
     uint64_t state_bytes;

@@ -73,7 +73,7 @@ static ratp_status add_block(ratp_cache *cache, struct pool *pool, uint64_t page
 {
     struct backend *b = cache->backend;
     uint64_t bytes = pages * pool->page_bytes;
-    pthread_mutex_unlock(&cache->memory_lock);
+    lock_give(&cache->memory_lock);
     ratp_status status = RATP_OK;
     struct block *block = malloc(sizeof *block + (size_t)pages * sizeof block->page[0]);
     if (!block)
@@ -83,7 +83,7 @@ static ratp_status add_block(ratp_cache *cache, struct pool *pool, uint64_t page
         status = cache_alloc(cache, bytes, MEM_DEVICE, "KV pages", &block->mem, err);
     else
         status = b->ops->mem_try(b, bytes, MEM_DEVICE, "KV pages", &block->mem, err);
-    pthread_mutex_lock(&cache->memory_lock);
+    lock_take(&cache->memory_lock);
     if (status) {
         free(block);
         return status;
@@ -225,10 +225,10 @@ ratp_status pool_of(ratp_cache *cache, uint64_t page_bytes, struct pool **out, s
             return fail(err, RATP_OUT_OF_MEMORY, "no host memory for a pool of pages");
         pool->cache = cache;
         pool->page_bytes = page_bytes;
-        pthread_mutex_lock(&cache->memory_lock);
+        lock_take(&cache->memory_lock);
         pool->next = cache->pools;
         cache->pools = pool;
-        pthread_mutex_unlock(&cache->memory_lock);
+        lock_give(&cache->memory_lock);
     }
     *out = pool;
     return RATP_OK;
@@ -273,7 +273,7 @@ ratp_status pool_take(ratp_cache *cache, struct pool *pool, uint32_t count, stru
     ratp_status status = list_reserve(to, wanted, err);
     if (status)
         return status;
-    pthread_mutex_lock(&cache->memory_lock);
+    lock_take(&cache->memory_lock);
     /* What is taken is in use, so that nobody frees it while the rest is fetched. */
     take_free(pool, to, wanted);
     uint64_t missing = wanted - to->count;
@@ -287,7 +287,7 @@ ratp_status pool_take(ratp_cache *cache, struct pool *pool, uint32_t count, stru
     }
     if (full || status)
         cut(pool, to, before);
-    pthread_mutex_unlock(&cache->memory_lock);
+    lock_give(&cache->memory_lock);
     return full ? cache_full(cache, pool, missing - room, used, err) : status;
 }
 
@@ -304,16 +304,16 @@ ratp_status page_list_share(struct pool *pool, const struct page_list *from, str
 
 void page_release(struct pool *pool, struct page *page)
 {
-    pthread_mutex_lock(&pool->cache->memory_lock);
+    lock_take(&pool->cache->memory_lock);
     release(pool, page);
-    pthread_mutex_unlock(&pool->cache->memory_lock);
+    lock_give(&pool->cache->memory_lock);
 }
 
 void page_list_cut(struct pool *pool, struct page_list *list, uint32_t from)
 {
-    pthread_mutex_lock(&pool->cache->memory_lock);
+    lock_take(&pool->cache->memory_lock);
     cut(pool, list, from);
-    pthread_mutex_unlock(&pool->cache->memory_lock);
+    lock_give(&pool->cache->memory_lock);
     if (from == 0) {
         free(list->page);
         *list = (struct page_list){0};
@@ -322,21 +322,21 @@ void page_list_cut(struct pool *pool, struct page_list *list, uint32_t from)
 
 void pool_trim(ratp_cache *cache, uint64_t since)
 {
-    pthread_mutex_lock(&cache->memory_lock);
+    lock_take(&cache->memory_lock);
     trim(cache, since);
-    pthread_mutex_unlock(&cache->memory_lock);
+    lock_give(&cache->memory_lock);
 }
 
 bool cache_give_back(struct spare *spare)
 {
     ratp_cache *cache = (ratp_cache *)((char *)spare - offsetof(ratp_cache, spare));
-    pthread_mutex_lock(&cache->memory_lock);
+    lock_take(&cache->memory_lock);
     bool any = trim(cache, 0);
     if (!cache->scratch_held && cache->scratch.size) {
         cache->backend->ops->mem_free_spare(cache->backend, &cache->scratch);
         any = true;
     }
-    pthread_mutex_unlock(&cache->memory_lock);
+    lock_give(&cache->memory_lock);
     return any;
 }
 
@@ -346,7 +346,7 @@ bool cache_give_back(struct spare *spare)
  * use, does not hold it. */
 static bool count_bytes(ratp_cache *cache, uint64_t bytes, uint64_t *used)
 {
-    pthread_mutex_lock(&cache->memory_lock);
+    lock_take(&cache->memory_lock);
     if (bytes > cache->budget - cache->budget_used)
         trim(cache, 0);
     *used = cache->budget_used;
@@ -355,16 +355,16 @@ static bool count_bytes(ratp_cache *cache, uint64_t bytes, uint64_t *used)
         cache->budget_used += bytes;
         cache->state_bytes += bytes;
     }
-    pthread_mutex_unlock(&cache->memory_lock);
+    lock_give(&cache->memory_lock);
     return fits;
 }
 
 static void discount_bytes(ratp_cache *cache, uint64_t bytes)
 {
-    pthread_mutex_lock(&cache->memory_lock);
+    lock_take(&cache->memory_lock);
     cache->budget_used -= bytes;
     cache->state_bytes -= bytes;
-    pthread_mutex_unlock(&cache->memory_lock);
+    lock_give(&cache->memory_lock);
 }
 
 ratp_status seq_mem_take(ratp_cache *cache, uint64_t bytes, const char *name, struct mem *out,
@@ -399,27 +399,27 @@ void seq_mem_give(ratp_cache *cache, struct mem *mem)
 
 ratp_status scratch_hold(ratp_cache *cache, uint64_t size, struct error *err)
 {
-    pthread_mutex_lock(&cache->memory_lock);
+    lock_take(&cache->memory_lock);
     bool enough = cache->scratch_held = size <= cache->scratch.size;
-    pthread_mutex_unlock(&cache->memory_lock);
+    lock_give(&cache->memory_lock);
     if (enough)
         return RATP_OK;
     struct mem grown;
     ratp_status status = cache_alloc(cache, size, MEM_DEVICE, "step work memory", &grown, err);
     if (status)
         return status;
-    pthread_mutex_lock(&cache->memory_lock);
+    lock_take(&cache->memory_lock);
     struct mem old = cache->scratch;
     cache->scratch = grown;
     cache->scratch_held = true;
-    pthread_mutex_unlock(&cache->memory_lock);
+    lock_give(&cache->memory_lock);
     cache->backend->ops->mem_free_spare(cache->backend, &old);
     return RATP_OK;
 }
 
 void scratch_release(ratp_cache *cache)
 {
-    pthread_mutex_lock(&cache->memory_lock);
+    lock_take(&cache->memory_lock);
     cache->scratch_held = false;
-    pthread_mutex_unlock(&cache->memory_lock);
+    lock_give(&cache->memory_lock);
 }

@@ -4,7 +4,6 @@
 #include "../shortage.h"
 #include "internal.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +15,7 @@ enum { ALIGNMENT = 64 };
 struct reference {
     struct backend base;
     uint64_t budget; /* 0: none */
-    pthread_mutex_t lock;
+    struct lock lock;
     uint64_t allocated;
     atomic_uint_fast64_t submitted;
     bool (*reclaim)(void *user);
@@ -32,7 +31,7 @@ static bool destroy(struct backend *b)
 {
     if (!b)
         return true;
-    pthread_mutex_destroy(&self(b)->lock);
+    lock_fini(&self(b)->lock);
     free(b);
     return true;
 }
@@ -55,19 +54,19 @@ static ratp_status take(struct reference *r, uint64_t size, uint64_t share, cons
                         struct mem *out, struct error *err)
 {
     memset(out, 0, sizeof *out);
-    pthread_mutex_lock(&r->lock);
+    lock_take(&r->lock);
     uint64_t used = r->allocated, budget = r->budget ? r->budget : UINT64_MAX;
     bool fits = size <= (budget - used) / share;
     if (fits)
         r->allocated += size;
-    pthread_mutex_unlock(&r->lock);
+    lock_give(&r->lock);
     if (!fits)
         return shortage_of_budget(err, name, size, budget, used);
     void *memory = NULL;
     if (size > SIZE_MAX - ALIGNMENT || posix_memalign(&memory, ALIGNMENT, size ? (size_t)size : 1)) {
-        pthread_mutex_lock(&r->lock);
+        lock_take(&r->lock);
         r->allocated -= size;
-        pthread_mutex_unlock(&r->lock);
+        lock_give(&r->lock);
         return shortage_of_device(err, name, size, used, "posix_memalign failed");
     }
     *out = (struct mem){
@@ -100,9 +99,9 @@ static void mem_free(struct backend *b, struct mem *m)
 {
     struct reference *r = self(b);
     if (m->handle) { /* imported memory has none */
-        pthread_mutex_lock(&r->lock);
+        lock_take(&r->lock);
         r->allocated -= m->size;
-        pthread_mutex_unlock(&r->lock);
+        lock_give(&r->lock);
         free(m->handle);
     }
     memset(m, 0, sizeof *m);
@@ -248,9 +247,9 @@ static uint64_t available_memory(void)
 static uint64_t free_memory(struct reference *r, uint64_t memory)
 {
     uint64_t available = available_memory();
-    pthread_mutex_lock(&r->lock);
+    lock_take(&r->lock);
     uint64_t taken = r->allocated;
-    pthread_mutex_unlock(&r->lock);
+    lock_give(&r->lock);
     uint64_t left = memory > taken ? memory - taken : 0;
     if (available && available < left)
         left = available;
@@ -336,10 +335,7 @@ ratp_status reference_open(const struct log *log, uint64_t memory_budget, struct
     if (!r)
         return fail(err, RATP_OUT_OF_MEMORY, "reference device: no host memory for %zu bytes",
                     sizeof *r);
-    if (pthread_mutex_init(&r->lock, NULL)) {
-        free(r);
-        return fail(err, RATP_OUT_OF_MEMORY, "reference device: no mutex");
-    }
+    lock_init(&r->lock);
     r->base.ops = &operations;
     if (log)
         r->base.log = *log;

@@ -324,12 +324,14 @@ const struct vk_caps *vk_device_caps(const struct vk_device *d)
 
 void vk_device_info(struct vk_device *d, struct ratp_device_info *info)
 {
+    *info = d->physical.info;
+    if (!vk_here(d))
+        return; /* nothing is free for a process that did not open it */
     struct vk_memory_stats taken;
     vk_memory_stats(d, &taken);
     uint64_t left = d->budget > taken.allocated ? d->budget - taken.allocated : 0;
     uint64_t room = vk_physical_room(&d->calls, &d->physical, d->physical.local_heap,
                                      taken.allocated);
-    *info = d->physical.info;
     info->memory_free = left < room ? left : room;
 }
 

@@ -238,6 +238,9 @@ ratp_status vk_mem_alloc(struct vk_device *d, uint64_t size, enum mem_kind kind,
 ratp_status vk_mem_try(struct vk_device *d, uint64_t size, enum mem_kind kind, const char *name,
                        struct mem *out, struct error *err)
 {
+    ratp_status status = vk_alive(d, err);
+    if (status != RATP_OK)
+        return status;
     pthread_mutex_lock(&d->lock);
     uint64_t allocated = d->allocated;
     pthread_mutex_unlock(&d->lock);
@@ -253,7 +256,8 @@ void vk_device_on_shortage(struct vk_device *d, bool (*reclaim)(void *user), voi
     d->reclaim_user = user;
 }
 
-void vk_mem_free(struct vk_device *d, struct mem *m)
+/* `spare`: nothing that is being recorded uses it. */
+static void give(struct vk_device *d, struct mem *m, bool spare)
 {
     struct vk_piece *p = m->handle;
     *m = (struct mem){0};
@@ -264,30 +268,31 @@ void vk_mem_free(struct vk_device *d, struct mem *m)
         return;
     }
     pthread_mutex_lock(&d->lock);
-    p->serial = d->serial;
-    p->next = NULL;
-    *d->freed_tail = p;
-    d->freed_tail = &p->next;
+    if (spare) { /* before those that wait for streams which are still open */
+        p->timed = true;
+        p->ticket = vk_latest(d);
+        p->next = d->freed;
+        if (!d->freed)
+            d->freed_tail = &p->next;
+        d->freed = p;
+    } else {
+        p->serial = d->serial;
+        p->next = NULL;
+        *d->freed_tail = p;
+        d->freed_tail = &p->next;
+    }
     vk_collect_locked(d);
     pthread_mutex_unlock(&d->lock);
 }
 
+void vk_mem_free(struct vk_device *d, struct mem *m)
+{
+    give(d, m, false);
+}
+
 void vk_mem_free_spare(struct vk_device *d, struct mem *m)
 {
-    struct vk_piece *p = m->handle;
-    *m = (struct mem){0};
-    if (!p)
-        return;
-    pthread_mutex_lock(&d->lock);
-    /* Before those that wait for streams which are still open. */
-    p->timed = true;
-    p->ticket = vk_latest(d);
-    p->next = d->freed;
-    if (!d->freed)
-        d->freed_tail = &p->next;
-    d->freed = p;
-    vk_collect_locked(d);
-    pthread_mutex_unlock(&d->lock);
+    give(d, m, true);
 }
 
 /* A block of one piece that is not cut from a pool. */

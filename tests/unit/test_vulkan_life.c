@@ -3,6 +3,8 @@
  * child process that has inherited a device. */
 #include "vulkan_world.h"
 
+#include "cache/cache.h"
+
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -291,10 +293,14 @@ static void test_fork(void)
     CHECK(good(step, attend(&w, step, 0)));
     /* As if other threads were inside of the device just then. */
     struct vk_device *d = inside(w.device);
-    pthread_mutex_t *const locks[] = {&d->queue_lock, &d->lock, &d->pipeline_lock,
-                                      &d->transfer_lock, &w.device->staging_lock};
-    for (int i = 0; i < 5; i++)
-        pthread_mutex_lock(locks[i]);
+    pthread_mutex_t *const mutexes[] = {&d->queue_lock, &d->lock, &d->pipeline_lock,
+                                        &d->transfer_lock};
+    struct lock *const locks[] = {&w.device->staging_lock, &w.device->spares.lock,
+                                  &w.device->object.lock, &w.cache->memory_lock};
+    for (int i = 0; i < 4; i++) {
+        pthread_mutex_lock(mutexes[i]);
+        lock_take(locks[i]);
+    }
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
@@ -304,8 +310,10 @@ static void test_fork(void)
         fflush(NULL);
         _exit(check_failures ? 1 : 0);
     }
-    for (int i = 0; i < 5; i++)
-        pthread_mutex_unlock(locks[i]);
+    for (int i = 0; i < 4; i++) {
+        lock_give(locks[i]);
+        pthread_mutex_unlock(mutexes[i]);
+    }
     int status = -1;
     CHECK(child > 0 && waitpid(child, &status, 0) == child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);

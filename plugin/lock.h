@@ -1,0 +1,46 @@
+/* A mutex that a child process finds free. fork() copies one that another thread held, and that
+ * thread is not there to give it back: who waited for it would wait for ever. */
+#ifndef RATPLUS_LOCK_H
+#define RATPLUS_LOCK_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+struct lock {
+    pthread_mutex_t mutex;
+    atomic_int process; /* that took it last; 0: none did */
+};
+
+/* For those that are static. */
+#define LOCK_INITIALIZER {PTHREAD_MUTEX_INITIALIZER, 0}
+
+static inline void lock_init(struct lock *lock)
+{
+    pthread_mutex_init(&lock->mutex, NULL);
+    atomic_init(&lock->process, 0);
+}
+
+static inline void lock_fini(struct lock *lock)
+{
+    pthread_mutex_destroy(&lock->mutex);
+}
+
+static inline void lock_take(struct lock *lock)
+{
+    const int here = (int)getpid();
+    int last = 0;
+    if (!atomic_compare_exchange_strong(&lock->process, &last, here) && last != here) {
+        /* The first call in a child process, which has one thread. */
+        pthread_mutex_init(&lock->mutex, NULL);
+        atomic_store(&lock->process, here);
+    }
+    pthread_mutex_lock(&lock->mutex);
+}
+
+static inline void lock_give(struct lock *lock)
+{
+    pthread_mutex_unlock(&lock->mutex);
+}
+
+#endif

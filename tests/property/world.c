@@ -51,6 +51,7 @@ bool world_open(struct world *w, struct host *host, ratp_device *device, uint64_
     w->thin = seed % 4 == 3;
     w->future_lengths = quick ? FUTURE_TOKENS + 1 : 12;
     w->future_samples = quick ? FUTURE_SAMPLES : 1;
+    w->future_policies = quick ? MAX_POLICIES : 1;
     if (!world_draw(w))
         return false;
     w->params.policy = w->policies[0];

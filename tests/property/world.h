@@ -50,7 +50,7 @@ struct world {
     uint32_t max_tokens, spare_slots;
     uint32_t next_id, changes;
     struct random hypothetical; /* of what is tried and comes to nothing */
-    uint32_t future_lengths, future_samples; /* how much of it is looked at */
+    uint32_t future_lengths, future_samples, future_policies; /* how much of it is looked at */
     struct world_seq seqs[MAX_SEQS];
     uint32_t count;
 };

@@ -157,7 +157,7 @@ static void reload_seq(struct world *w, struct world_seq *s)
 void world_futures(struct world *w, struct world_seq *s, struct futures *out)
 {
     const struct future_view view = {
-        .api = w->host->api, .policies = w->policies, .policy_count = MAX_POLICIES,
+        .api = w->host->api, .policies = w->policies, .policy_count = w->future_policies,
         .layers = w->geometry.layers, .kv_heads = w->geometry.kv_heads,
         .lengths = w->future_lengths, .samples = w->future_samples,
         .seed = w->hypothetical.state + s->id};

@@ -247,23 +247,20 @@ static void run(ratp_device *device)
     device->backend->ops = real;
 }
 
-/* The argument: "reference" or a part of a device's name. */
+/* The argument: which device, as device_open takes it. */
 int main(int count, char **arguments)
 {
-    const char *name = count > 1 ? arguments[1] : "reference";
-    bool tried = false;
+    const struct ratp_device_params params = {
+        .struct_size = sizeof params, .name = count > 1 ? arguments[1] : "reference"};
+    ratp_device *device = NULL;
     if (!host_open(&host))
         return check_result();
     api = host.api;
-    for (uint32_t i = 0; i < host.devices && !tried; i++) {
-        struct ratp_device_info info;
-        ratp_device *device = host_device(&host, i, &info);
-        tried = device && strstr(info.name, name);
-        if (tried)
-            run(device);
-        if (device)
-            CHECK(api->device_close(&device) == RATP_OK);
+    bool opened = api->device_open(host.instance, &params, &device) == RATP_OK;
+    if (opened) {
+        run(device);
+        CHECK(api->device_close(&device) == RATP_OK);
     }
     host_close(&host);
-    return tried ? check_result() : CHECK_SKIPPED;
+    return opened ? check_result() : CHECK_SKIPPED;
 }

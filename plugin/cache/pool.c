@@ -394,7 +394,9 @@ void seq_mem_give(ratp_cache *cache, struct mem *mem)
     if (!mem->size)
         return;
     discount_bytes(cache, mem->size);
-    cache->backend->ops->mem_free(cache->backend, mem);
+    /* The sequence is in no open step, or what the step recorded has been submitted, or
+     * never will be. */
+    cache->backend->ops->mem_free_spare(cache->backend, mem);
 }
 
 ratp_status scratch_hold(ratp_cache *cache, uint64_t size, struct error *err)

@@ -120,9 +120,9 @@ static void destroy(ratp_cache *cache)
     spares_remove(&cache->device->spares, &cache->spare);
     pool_trim(cache, 0);
     for (uint32_t i = 0; i < CACHE_FRAMES; i++)
-        ops->mem_free(cache->backend, &cache->frames[i].params);
-    ops->mem_free(cache->backend, &cache->scratch);
-    ops->mem_free(cache->backend, &cache->rope);
+        ops->mem_free_spare(cache->backend, &cache->frames[i].params);
+    ops->mem_free_spare(cache->backend, &cache->scratch);
+    ops->mem_free_spare(cache->backend, &cache->rope);
     free(cache->factors);
     if (cache->layout)
         layout_release(cache, cache->layout);

@@ -265,6 +265,15 @@ static void cut(struct pool *pool, struct page_list *list, uint32_t from)
         release(pool, list->page[--list->count]);
 }
 
+/* The device's refusal, which is of the last block that was tried, with what was asked. */
+static void no_pages(const struct pool *pool, uint32_t count, uint64_t missing, struct error *err)
+{
+    const struct error why = *err;
+    fail(err, RATP_OUT_OF_MEMORY,
+         "%u more pages of %llu bytes are needed, and there is no room for %llu of them: %.380s",
+         count, (unsigned long long)pool->page_bytes, (unsigned long long)missing, why.text);
+}
+
 ratp_status pool_take(ratp_cache *cache, struct pool *pool, uint32_t count, struct page_list *to,
                       struct error *err)
 {
@@ -285,6 +294,8 @@ ratp_status pool_take(ratp_cache *cache, struct pool *pool, uint32_t count, stru
         status = grow(cache, pool, wanted - to->count, err);
         take_free(pool, to, wanted);
     }
+    if (status == RATP_OUT_OF_MEMORY)
+        no_pages(pool, count, wanted - to->count, err);
     if (full || status)
         cut(pool, to, before);
     lock_give(&cache->memory_lock);
@@ -394,7 +405,9 @@ void seq_mem_give(ratp_cache *cache, struct mem *mem)
     if (!mem->size)
         return;
     discount_bytes(cache, mem->size);
-    cache->backend->ops->mem_free(cache->backend, mem);
+    /* The sequence is in no open step, or what the step recorded has been submitted, or
+     * never will be. */
+    cache->backend->ops->mem_free_spare(cache->backend, mem);
 }
 
 ratp_status scratch_hold(ratp_cache *cache, uint64_t size, struct error *err)

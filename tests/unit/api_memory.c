@@ -88,7 +88,9 @@ static void test_refused_prompt(void)
     ratp_seq *seqs[2] = {host_seq(cache), host_seq(cache)};
     ratp_step *step = NULL;
     REFUSE(cache, begin(cache, seqs[0], 200000, &step), RATP_OUT_OF_MEMORY, "KV pages");
-    CHECK_CONTAINS(host_message(cache), "memory_budget");
+    CHECK_CONTAINS(host_message(cache), "3125 more pages of 524288 bytes");
+    CHECK_CONTAINS(host_message(cache), "memory_budget is 100663296");
+    CHECK_CONTAINS(host_message(cache), "larger budget");
     CHECK_EQUAL(stats_of(cache).pool_bytes, 0);
     CHECK(buffer_fits(40 * MIB));
 

@@ -304,6 +304,7 @@ static void test_counter(void)
     lie = UINTPTR_MAX;
     CHECK(!vk_passed(d, t + 5));
     CHECK_EQUAL(vk_wait(d, t, &err), RATP_DEVICE_LOST);
+    vk_mem_free(d, &m);
     vk_device_close(&d);
 }
 

@@ -21,11 +21,9 @@ ratp_status vk_dispatch(struct vk_stream *s, const struct vk_shader *shader,
                     shader->name, push_size, shader->push_bytes, VK_PUSH_MAX);
     VkPipeline pipeline;
     VkPipelineLayout layout;
-    ratp_status status = vk_stream_usable(s, err);
+    ratp_status status = vk_stream_ready(s, err);
     if (status == RATP_OK)
         status = vk_pipeline_get(d, shader, constants, constant_count, &pipeline, &layout, err);
-    if (status == RATP_OK)
-        status = vk_stream_ready(s, err);
     if (status != RATP_OK)
         return status;
     if (s->bound != pipeline) {

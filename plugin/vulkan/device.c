@@ -69,8 +69,7 @@ ratp_status vk_alive(struct vk_device *d, struct error *err)
     if (!vk_here(d))
         return fail(err, RATP_DEVICE_LOST,
                     "device \"%s\" is lost in this process, %ld: process %ld opened it, and "
-                    "fork() leaves the driver's threads behind; create an instance of this "
-                    "process's own",
+                    "fork() leaves the driver's threads behind; open devices after fork()",
                     d->physical.info.name, (long)getpid(), (long)d->process);
     if (!atomic_load(&d->lost))
         return RATP_OK;
@@ -148,7 +147,7 @@ ratp_status vk_device_open(struct vk_instance *instance, uint32_t index, uint64_
     if (instance->process != getpid())
         return fail(err, RATP_WRONG_STATE,
                     "the instance was created by process %ld, and this is process %ld: fork() "
-                    "leaves the driver's threads behind; create an instance of this process's own",
+                    "leaves the driver's threads behind; create instances after fork()",
                     (long)instance->process, (long)getpid());
     if (index >= instance->physical_count)
         return fail(err, RATP_NOT_FOUND, "device index is %u, there are %u Vulkan devices", index,

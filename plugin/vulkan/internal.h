@@ -255,9 +255,8 @@ struct vk_stream {
 void vk_streams_fini(struct vk_device *d);
 /* Moves finished streams back to the idle list. With d->lock held. */
 void vk_streams_recycle_locked(struct vk_device *d);
-/* Whether anything can be done with it but to drop it. */
-ratp_status vk_stream_usable(const struct vk_stream *s, struct error *err);
-/* For vk_dispatch and copies, when they record. */
+/* For vk_dispatch and copies, before they record: RATP_DEVICE_LOST early, and a refusal of
+ * streams that failed half-way. */
 ratp_status vk_stream_ready(struct vk_stream *s, struct error *err);
 
 /* ---- Waiting ------------------------------------------------------------------------- */

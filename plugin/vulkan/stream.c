@@ -48,7 +48,8 @@ bool vk_stream_attached(const struct vk_stream *s)
     return s->attached;
 }
 
-ratp_status vk_stream_usable(const struct vk_stream *s, struct error *err)
+/* Whether anything can be done with it but to drop it. */
+static ratp_status usable(const struct vk_stream *s, struct error *err)
 {
     ratp_status status = vk_alive(s->device, err);
     if (status == RATP_OK && s->failed)
@@ -58,7 +59,7 @@ ratp_status vk_stream_usable(const struct vk_stream *s, struct error *err)
 
 ratp_status vk_stream_ready(struct vk_stream *s, struct error *err)
 {
-    ratp_status status = vk_stream_usable(s, err);
+    ratp_status status = usable(s, err);
     if (status == RATP_OK)
         s->dirty = s->recorded = true;
     return status;
@@ -342,7 +343,7 @@ static ratp_status submit_parts(struct vk_stream *s, struct error *err)
 ratp_status vk_stream_submit(struct vk_stream *s, ticket *out, struct error *err)
 {
     ticket t = vk_latest(s->device);
-    ratp_status status = vk_stream_usable(s, err);
+    ratp_status status = usable(s, err);
     if (status == RATP_OK && s->attached) {
         status = fail(err, RATP_WRONG_STATE,
                       "the stream records into the host's command buffer: the host submits it");
@@ -359,7 +360,7 @@ ratp_status vk_stream_submit(struct vk_stream *s, ticket *out, struct error *err
 ratp_status vk_stream_sync(struct vk_stream *s, const struct ratp_vulkan_point *wait,
                            const struct ratp_vulkan_point *signal, struct error *err)
 {
-    ratp_status status = vk_stream_usable(s, err);
+    ratp_status status = usable(s, err);
     if (status != RATP_OK)
         return status;
     if (s->attached)
@@ -384,7 +385,7 @@ ratp_status vk_stream_sync(struct vk_stream *s, const struct ratp_vulkan_point *
 ratp_status vk_stream_attach(struct vk_stream *s, VkCommandBuffer commands, struct error *err)
 {
     struct vk_device *d = s->device;
-    ratp_status status = vk_stream_usable(s, err);
+    ratp_status status = usable(s, err);
     if (status != RATP_OK)
         return status;
     if (!s->attached) {

@@ -239,6 +239,7 @@ static void *open_gate(void *user)
     atomic_store(&working, false);
     o->signal(o->device, &(VkSemaphoreSignalInfo){
         .sType = VK_STRUCTURE_TYPE_SEMAPHORE_SIGNAL_INFO, .semaphore = gate, .value = 1});
+    atomic_store(&opening, false);
     return NULL;
 }
 
@@ -266,7 +267,9 @@ static void close_working(struct vk_device *d, const char *call, VkResult result
                                                            : RATP_OUT_OF_MEMORY);
         CHECK(fired);
     }
-    CHECK(pthread_create(&thread, NULL, open_gate, &opener) == 0);
+    atomic_store(&opening, true);
+    if (!CHECK(pthread_create(&thread, NULL, open_gate, &opener) == 0))
+        return;
     vk_mem_free(d, &m);
     vk_device_close(&d);
     target = NULL;

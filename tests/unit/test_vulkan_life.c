@@ -263,18 +263,18 @@ static void use_inherited(struct world *w, ratp_step *step, ratp_buffer *mapped)
 
 static void inherit(struct world *w, ratp_step *step, ratp_buffer *mapped)
 {
-    struct ratp_instance_params params = {.struct_size = sizeof params};
+    struct ratp_instance_params params = {.struct_size = sizeof params, .no_vulkan = 1};
     static float out[TOKENS * ROW];
     use_inherited(w, step, mapped);
     CHECK(good(w->device, ratp->buffer_destroy(&mapped)));
     world_close(w);
     CHECK(good(instance, ratp->instance_destroy(&instance)));
-    /* What is the child's own works. */
+    /* The library works in the child, if the driver may not: SwiftShader hangs. */
     CHECK_EQUAL(ratp->instance_create(&params, &instance, NULL, 0), RATP_OK);
-    if (world_open(w, 0)) {
+    CHECK(good(instance, ratp->device_open(instance, NULL, &w->device)));
+    if (world_fill(w))
         whole_pass(w, out);
-        world_close(w);
-    }
+    world_close(w);
     CHECK(good(instance, ratp->instance_destroy(&instance)));
 }
 

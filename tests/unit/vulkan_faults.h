@@ -86,6 +86,7 @@ enum { CALLS = sizeof call_names / sizeof *call_names };
 static atomic_bool working;         /* something that was submitted has not ended */
 static atomic_uint destroyed_early; /* calls that destroyed something meanwhile */
 static VkSemaphore gate;            /* destroyed with the device, if it is the device's own */
+static atomic_bool opening;         /* a thread is inside of the driver, to signal it */
 
 #define DESTROYERS(X)                                                                             \
     X(DestroyCommandPool, (VkDevice a, VkCommandPool b, const VkAllocationCallbacks *c),          \
@@ -111,6 +112,8 @@ static VKAPI_ATTR void VKAPI_CALL fake_DestroyDevice(VkDevice a, const VkAllocat
 {
     if (atomic_load(&working))
         atomic_fetch_add(&destroyed_early, 1);
+    while (atomic_load(&opening)) {
+    }
     real_DestroySemaphore(a, gate, NULL);
     gate = VK_NULL_HANDLE;
     real_DestroyDevice(a, b);

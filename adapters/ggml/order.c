@@ -277,7 +277,8 @@ static void host_wrote(const struct ggml_tensor *tensor, size_t offset, size_t s
     }
     if (source)
         carry(c, place, source, place_in(source, from), size);
-    restore(c, tensor_root(tensor), place, size);
+    else
+        restore(c, tensor_root(tensor), place, size);
 }
 
 void order_host_wrote(const struct ggml_tensor *tensor, size_t offset, size_t size,
@@ -294,10 +295,10 @@ void order_host_wrote(const struct ggml_tensor *tensor, size_t offset, size_t si
     /* Adding one moves the others, so it comes first. */
     const bool known = keys && add_cache(tensor);
     struct cache *source = from ? holder_of(from, size) : NULL;
-    if (source)
-        remember(source, place_in(source, from), size);
     if (known)
         host_wrote(tensor, offset, size, source, from);
+    else if (source)
+        remember(source, place_in(source, from), size);
     pthread_mutex_unlock(&table.lock);
 }
 

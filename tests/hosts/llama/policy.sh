@@ -98,11 +98,9 @@ shifted() {
 
 # A sequence from the file of another process: nobody knows the order of its cells.
 loaded() {
-    rm -f "$work/loaded.bin"
-    for nodes in '"d16w64s2":{"nodes":63,' '"cells are not known to be in order of position":60'; do
-        speak loaded '{"default": "d16w64s2"}' -c 512 -n 20 --prompt-cache "$work/loaded.bin" &&
-            counted loaded "$nodes" || return 1
-    done
+    set -- '{"default": "d16w64s2"}' -c 512 -n 20 --prompt-cache "$work/loaded.bin"
+    fresh=$work/loaded.bin speak loaded "$@" && counted loaded '"d16w64s2":{"nodes":63,' &&
+        speak loaded "$@" && counted loaded '"cells are not known to be in order of position":60'
 }
 
 # A server with two slots while its policy changes.

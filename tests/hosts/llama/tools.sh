@@ -3,11 +3,12 @@ tests=/usr/libexec/x86_64-linux-gnu/ggml/test-backend-ops
 
 # complete TEXT LOG ARGUMENTS...: of llama-completion, with the statistics as $stats says. It
 # writes from a thread, which it does not always wait for at its end, on the CPU neither; a
-# whole text ends in an empty line.
+# whole text ends in an empty line. Each try begins without the file $fresh, if that is set.
 complete() {
     text=$1 log=$2
     shift 2
     for try in 1 2 3 4 5; do
+        [ -z "${fresh:-}" ] || rm -f "$fresh"
         RATPLUS_STATS=${stats:-1} timeout 120 llama-completion -fa on "$@" --temp 0 --no-warmup -no-cnv -t 1 \
             </dev/null >"$text" 2>"$log" || { tail -n 3 "$log"; return 1; }
         [ "$(tail -c 2 "$text" | od -An -tx1)" = ' 0a 0a' ] && return 0

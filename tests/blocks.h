@@ -19,13 +19,16 @@ static inline void blocks_store_row(void *to, ratp_dtype dtype, size_t count, co
         float largest = 0;
         for (size_t i = 0; i < BLOCK_CHANNELS; i++)
             largest = fabsf(from[n + i]) > fabsf(largest) ? from[n + i] : largest;
+        /* A block that has a number that is not finite has none. */
+        for (size_t i = 0; i < BLOCK_CHANNELS; i++)
+            largest = isfinite(from[n + i]) ? largest : NAN;
         /* As ggml: the numbers by the scale that is not rounded to float16 yet. */
         float scale = bytes ? fabsf(largest) / 127 : largest / -8;
         float inverse = scale < 0 || scale > 0 ? 1 / scale : 0;
         dtype_store(block, RATP_F16, scale);
         block += 2;
         for (size_t i = 0; i < BLOCK_CHANNELS; i++) {
-            float x = from[n + i] * inverse;
+            float x = isnan(scale) ? 0 : from[n + i] * inverse;
             int number = bytes ? (int)roundf(x) : (int)(x + 8.5f) - 8;
             number = number < most ? number : most;
             if (bytes)

@@ -109,17 +109,6 @@ bool file_read(const char *path, uint64_t max, char **data, size_t *size,
     return true;
 }
 
-bool file_write(const char *path, const void *data, size_t size, struct problem *problem)
-{
-    FILE *file = fopen(path, "wb");
-    if (!file)
-        return problem_set(problem, "%s: %s", path, strerror(errno));
-    const bool written = fwrite(data, 1, size, file) == size;
-    if (fclose(file) != 0 || !written)
-        return problem_set(problem, "%s: cannot be written: %s", path, strerror(errno));
-    return true;
-}
-
 char *path_join(const char *folder, const char *name)
 {
     const size_t size = strlen(folder) + strlen(name) + 2;

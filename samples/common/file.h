@@ -33,6 +33,10 @@ bool file_read_at(const struct file *file, uint64_t offset, void *out, size_t si
 bool file_read(const char *path, uint64_t max, char **data, size_t *size,
                struct problem *problem);
 bool file_write(const char *path, const void *data, size_t size, struct problem *problem);
+/* Both write regular files alone, and where links lead. file_write() is all or nothing: what
+ * was there stays until all is written, and its permissions stay then. file_append() adds to
+ * what is there, and makes the file if there is none. */
+bool file_append(const char *path, const void *data, size_t size, struct problem *problem);
 /* "folder/name", to be freed; NULL when out of memory. */
 char *path_join(const char *folder, const char *name);
 

@@ -3,8 +3,6 @@
 #include "row_json.h"
 
 #include <cjson/cJSON.h>
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -53,10 +51,9 @@ bool resume_append(const char *path, const char *settings, const struct eval_row
     cJSON_Delete(object);
     if (!text)
         return problem_set(problem, "out of memory for a row");
-    FILE *file = fopen(path, "a");
-    bool good = file && fprintf(file, "%s\n", text) > 0;
-    if (file)
-        good = fclose(file) == 0 && good;
+    const size_t length = strlen(text);
+    text[length] = '\n'; /* in place of the NUL */
+    const bool good = file_append(path, text, length + 1, problem);
     free(text);
-    return good || problem_set(problem, "%s: %s", path, strerror(errno));
+    return good;
 }

@@ -2,12 +2,10 @@
 #include "file.h"
 #include "plugin.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define VERSION 1
 #define MODEL_SAMPLES 4096
@@ -64,23 +62,6 @@ static bool fingerprint(const struct model *model, uint64_t *out, struct problem
     return true;
 }
 
-/* Beside the path first, so that a failure leaves what was there. */
-static bool replace_file(const char *path, const char *data, size_t size, struct problem *problem)
-{
-    const size_t room = strlen(path) + sizeof ".part";
-    char *part = malloc(room);
-    if (!part)
-        return problem_set(problem, "out of memory");
-    snprintf(part, room, "%s.part", path);
-    bool good = file_write(part, data, size, problem);
-    if (good && rename(part, path) != 0)
-        good = problem_set(problem, "%s: %s", path, strerror(errno));
-    if (!good)
-        unlink(part);
-    free(part);
-    return good;
-}
-
 bool saved_write(const struct interactive *it, const char *path, struct problem *problem)
 {
     const struct ratp_api *ratp = it->engine->ratp;
@@ -104,7 +85,7 @@ bool saved_write(const struct interactive *it, const char *path, struct problem 
     const bool good =
         plugin_check(ratp, ratp->seq_save(now->seq, data + sizeof head + tokens, head.snapshot,
                                           &head.snapshot), now->seq, "the snapshot", problem) &&
-        replace_file(path, data, size, problem);
+        file_write(path, data, size, problem);
     free(data);
     return good;
 }

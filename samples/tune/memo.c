@@ -2,8 +2,6 @@
 #include "tune.h"
 
 #include <cjson/cJSON.h>
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -110,12 +108,17 @@ static bool append(const struct memo *memo, const char *name, const struct trial
     if (!text)
         return problem_set(problem, "out of memory for a trial");
     /* The newline comes first, so that a line that was cut short spoils no other. */
-    FILE *file = fopen(memo->path, "a");
-    bool good = file && fprintf(file, "\n%s", text) > 0;
-    if (file)
-        good = fclose(file) == 0 && good;
+    const size_t length = strlen(text);
+    char *line = malloc(length + 1);
+    if (line) {
+        line[0] = '\n';
+        memcpy(line + 1, text, length);
+    }
+    const bool good = line ? file_append(memo->path, line, length + 1, problem)
+                           : problem_set(problem, "out of memory for a trial");
+    free(line);
     free(text);
-    return good || problem_set(problem, "%s: %s", memo->path, strerror(errno));
+    return good;
 }
 
 bool memo_add(struct memo *memo, const char *name, const struct trial *trial,

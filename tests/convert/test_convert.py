@@ -272,6 +272,14 @@ class Settings(Convert):
         self.assertIn("--force", done.stderr)
         self.assertNotEqual(done.returncode, 0)
         self.accept("--force")
+        link = self.output + "-link"
+        os.symlink(self.output, link)
+        folder, self.output = self.output, link
+        self.assertEqual(self.run_converter("--force").returncode, 0)
+        self.assertTrue(os.path.islink(link))
+        self.output = os.path.join(self.folder.name, "n" * 255)
+        self.assertEqual(self.run_converter().returncode, 0)
+        self.output = folder
         os.remove(os.path.join(self.output, "config.json"))
         self.assertIn("not a model folder", self.run_converter("--force").stderr)
 

@@ -5,6 +5,7 @@ Usage: test_packed.py CONVERTER MODEL, a model folder with Llama's blocks.
 import json
 import os
 import shutil
+import stat
 import struct
 import subprocess
 import sys
@@ -243,6 +244,25 @@ class Packed(unittest.TestCase):
         self.assertIn("--force", done.stderr)
         self.assertNotEqual(done.returncode, 0)
         self.accept("--force")
+
+    def test_what_is_replaced(self):
+        """Only files are, where links lead, and with the permissions that they had."""
+        self.accept()
+        target, folder = self.output, os.path.join(self.work.name, "other")
+        os.mkdir(folder)
+        self.output = os.path.join(folder, "n" * 255)
+        os.symlink(target, self.output)
+        os.chmod(target, 0o640)
+        self.assertEqual(self.run_converter("--force").returncode, 0)
+        self.assertTrue(os.path.islink(self.output))
+        self.assertEqual(stat.S_IMODE(os.lstat(target).st_mode), 0o640)
+        os.remove(self.output)
+        os.mkfifo(self.output)
+        self.assertIn("this is a folder, a pipe or a device", self.run_converter("--force").stderr)
+        self.assertTrue(stat.S_ISFIFO(os.lstat(self.output).st_mode))
+        os.remove(self.output)
+        self.assertEqual(self.run_converter().returncode, 0)
+        self.assertEqual(os.listdir(folder), [os.path.basename(self.output)])
 
     def test_arguments(self):
         done = subprocess.run([CONVERTER, os.path.join(self.folder, "config.json"), "--gguf",

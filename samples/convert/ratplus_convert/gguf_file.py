@@ -1,11 +1,11 @@
 """Writes a GGUF file, version 3: the little of that format that a model needs."""
 import os
 import struct
-import tempfile
 
 import numpy as np
 
 from .inputs import Refused
+from .output import replacing
 
 ALIGNMENT = 32
 # Numbers of ggml's types of tensors, and of GGUF's types of values.
@@ -58,18 +58,10 @@ def write_gguf(path, metadata, tensors, force):
     path = os.path.abspath(path)
     if os.path.lexists(path) and not force:
         raise Refused(f"{path} exists; give --force to replace it, or another name")
-    handle, work = tempfile.mkstemp(prefix=os.path.basename(path) + ".partial-",
-                                    dir=os.path.dirname(path))
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(header(metadata, tensors))
-            for _, _, array in tensors:
-                out.write(np.ascontiguousarray(array).data)
-                out.write(b"\0" * (-array.nbytes % ALIGNMENT))
-            size = out.tell()
-        os.chmod(work, 0o644)
-        os.rename(work, path)
-    except BaseException:
-        os.unlink(work)
-        raise
+    with replacing(path) as out:
+        out.write(header(metadata, tensors))
+        for _, _, array in tensors:
+            out.write(np.ascontiguousarray(array).data)
+            out.write(b"\0" * (-array.nbytes % ALIGNMENT))
+        size = out.tell()
     return size

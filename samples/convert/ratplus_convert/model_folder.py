@@ -9,6 +9,7 @@ import tempfile
 import numpy as np
 
 from .inputs import MAX_TOKENIZER, Refused, read_file
+from .output import PREFIX
 
 SAFETENSORS_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 ITEM_SIZES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -168,14 +169,14 @@ def check_tokenizer(path, vocabulary):
 def write_folder(folder, config, checkpoint, tensors, dtype, tokenizer, force, quiet):
     """All or nothing: the folder appears, under its name, when it is whole.
     Returns the bytes of the weights."""
-    folder = os.path.abspath(folder)
+    folder = os.path.realpath(folder)  # a link to it stays one
     parent = os.path.dirname(folder)
     if os.path.lexists(folder) and not force:
         raise Refused(f"{folder} exists; give --force to replace it, or another name")
     if os.path.lexists(folder) and not os.path.isfile(os.path.join(folder, "config.json")):
         raise Refused(f"{folder} is not a model folder (it has no config.json), so it is not replaced")
     os.makedirs(parent, exist_ok=True)
-    work = tempfile.mkdtemp(prefix=os.path.basename(folder) + ".partial-", dir=parent)
+    work = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
     try:
         os.chmod(work, 0o755)
         size = write_weights(os.path.join(work, "model.safetensors"), checkpoint, tensors, dtype, quiet)
@@ -185,7 +186,7 @@ def write_folder(folder, config, checkpoint, tensors, dtype, tokenizer, force, q
         if tokenizer is not None:
             shutil.copyfile(tokenizer, os.path.join(work, "tokenizer.model"))
         if os.path.lexists(folder):
-            old = tempfile.mkdtemp(prefix=os.path.basename(folder) + ".old-", dir=parent)
+            old = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
             os.rename(folder, os.path.join(old, "model"))
             try:
                 os.rename(work, folder)

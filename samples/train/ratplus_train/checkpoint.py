@@ -5,6 +5,7 @@ import sys
 
 import torch
 
+from .files import replacing
 from .model import Model, Shape
 
 HERE = os.path.dirname(os.path.realpath(__file__))
@@ -43,8 +44,8 @@ class _Arrays:
 
 def save(path, state):
     """Whole or not at all."""
-    torch.save(state, path + ".partial")
-    os.replace(path + ".partial", path)
+    with replacing(path) as out:
+        torch.save(state, out)
 
 
 def load(path):

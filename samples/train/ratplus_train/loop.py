@@ -12,6 +12,7 @@ import torch
 from . import checkpoint
 from .attention import Variant
 from .data import Source
+from .files import append_text
 from .losses import dispersion, exact, split_loss
 
 REPORT = 20      # steps between two lines of the log
@@ -135,8 +136,7 @@ class Run:
         })
 
     def log(self, entry):
-        with open(os.path.join(self.folder, "log.jsonl"), "a", encoding="ascii") as file:
-            file.write(json.dumps(entry) + "\n")
+        append_text(os.path.join(self.folder, "log.jsonl"), json.dumps(entry) + "\n")
 
     def batch(self, source, rows, context, share):
         plan = self.plan

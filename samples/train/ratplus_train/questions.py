@@ -3,6 +3,7 @@ import json
 import os
 
 from .data import Source, read_texts
+from .files import replacing
 
 # Needles in a row, in turns.
 COUNTS = (1, 2, 4, 8)
@@ -21,11 +22,11 @@ def write_questions(folder, paths, context, rows, text_bytes, seed):
     _, held_out = read_texts(paths)
     source = Source(held_out, seed)
     os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, "questions.jsonl"), "w", encoding="ascii") as file:
+    with replacing(os.path.join(folder, "questions.jsonl"), "w", encoding="ascii") as file:
         for i in range(rows):
             count = COUNTS[i % len(COUNTS)]
             file.write(json.dumps(row_object(source.needles(context, count, count))) + "\n")
     share = text_bytes // len(held_out)
-    with open(os.path.join(folder, "held-out.txt"), "wb") as file:
+    with replacing(os.path.join(folder, "held-out.txt")) as file:
         for text in held_out:
             file.write(text[: text.rfind(b"\n", 0, share) + 1])

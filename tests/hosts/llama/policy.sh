@@ -98,11 +98,10 @@ shifted() {
 
 # A sequence from the file of another process: nobody knows the order of its cells.
 loaded() {
-    before="rm -f $work/loaded.bin"
+    rm -f "$work/loaded.bin"
     for nodes in '"d16w64s2":{"nodes":63,' '"cells are not known to be in order of position":60'; do
         speak loaded '{"default": "d16w64s2"}' -c 512 -n 20 --prompt-cache "$work/loaded.bin" &&
             counted loaded "$nodes" || return 1
-        before=
     done
 }
 

@@ -1,14 +1,13 @@
 # Sourced by inside.sh: the other tools of llama.cpp, and what else a host may do.
 tests=/usr/libexec/x86_64-linux-gnu/ggml/test-backend-ops
 
-# complete TEXT LOG ARGUMENTS...: of llama-completion, with the statistics as $stats says. Each
-# try comes after the command $before. It writes from a thread, which it does not always wait for
-# at its end, on the CPU neither; a whole text ends in an empty line.
+# complete TEXT LOG ARGUMENTS...: of llama-completion, with the statistics as $stats says. It
+# writes from a thread, which it does not always wait for at its end, on the CPU neither; a
+# whole text ends in an empty line.
 complete() {
     text=$1 log=$2
     shift 2
     for try in 1 2 3 4 5; do
-        ${before:-:}
         RATPLUS_STATS=${stats:-1} timeout 120 llama-completion -fa on "$@" --temp 0 --no-warmup -no-cnv -t 1 \
             </dev/null >"$text" 2>"$log" || { tail -n 3 "$log"; return 1; }
         [ "$(tail -c 2 "$text" | od -An -tx1)" = ' 0a 0a' ] && return 0

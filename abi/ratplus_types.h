@@ -96,7 +96,8 @@ struct ratp_device_info {
     /* Since ABI 1.1. Bytes that can still be allocated of memory_bytes, now: what the driver
      * tells (RATP_FEATURE_MEMORY_BUDGET), which counts other processes too, and of an open
      * device no more than what is left of its memory_budget. Where the driver tells nothing
-     * it is what this device has not taken of memory_bytes; others may have. */
+     * it is what this device has not taken of memory_bytes; others may have. 0: also of a
+     * device that is lost. */
     uint64_t memory_free;
 };
 

@@ -10,7 +10,8 @@
 #include <string.h>
 
 struct layer {
-    bool keys, output; /* it has weights of attention */
+    bool weights;      /* it has some that were asked about, ... */
+    bool keys, output; /* ... and these of attention */
     bool cache;        /* it has a cache, that something was asked about */
     bool here;         /* its attention runs here, as was answered last */
     bool ran;
@@ -130,9 +131,8 @@ static void comes_here(int number)
     layer->away = 0;
 }
 
-/* That a layer has attention shows in its weights, where the host asks about them. It is
- * asked about all while a model is loaded, of nodes without a name; those that are in its
- * graphs have one. */
+/* That a layer has attention shows in its weights, where the host asks about them. While a
+ * model is loaded it asks about all, by nodes without a name; those of its graphs have one. */
 static void weights_asked(const struct ggml_tensor *op)
 {
     const char *rest = "";
@@ -141,7 +141,8 @@ static void weights_asked(const struct ggml_tensor *op)
                               : NULL;
     if (!layer)
         return;
-    all.changed |= !layer->keys || !layer->output;
+    all.changed |= !layer->weights;
+    layer->weights = true;
     layer->keys |= strncmp(rest, ".attn_k", 7) == 0 || strncmp(rest, ".attn_qkv", 9) == 0;
     layer->output |= strncmp(rest, ".attn_out", 9) == 0;
 }
@@ -203,8 +204,8 @@ static bool is_asked(struct adapter_policy *policy, int number, struct head_run 
     return false;
 }
 
-/* Where the layer stands: bits of enum fallback, or of enum away and the bit above them all.
- * False: it is none that the policy is asked about, or its first pass is still to come. */
+/* Where the layer stands: bits of enum fallback, or of enum away; neither where it follows.
+ * False: the policy asks nothing of it, or its first pass is still to come. */
 static bool stand_of(struct adapter_policy *policy, int number, struct head_run *runs,
                      uint64_t *fallbacks, uint32_t *away)
 {
@@ -294,6 +295,16 @@ static void append_reason(struct line *line, struct adapter_policy *policy, stru
            list.text, why);
 }
 
+/* First layers of which nothing at all is known, where a host keeps its weights from this
+ * backend's eyes. */
+static int unknown_layers(void)
+{
+    int count = 0;
+    while (count < all.count && !all.list[count].cache && !all.list[count].weights)
+        count++;
+    return count;
+}
+
 /* With the lock held. */
 static void say(struct adapter_policy *policy, struct head_run *runs)
 {
@@ -309,6 +320,8 @@ static void say(struct adapter_policy *policy, struct head_run *runs)
     if (!tally.asked || (all.spoken && !(fallbacks & ~all.said) && !(away & ~all.said_away)))
         return;
     append(&line, "%u of %u layers follow it", tally.following, tally.asked);
+    if (unknown_layers() > 0)
+        append(&line, "; of %d before them nothing came here (-ngl 99)", unknown_layers());
     for (int why = 0; why < AWAY_REASONS; why++)
         if (tally.away[why])
             append_reason(&line, policy, runs, 0, 1u << why, reasons[why]);
@@ -356,7 +369,9 @@ static bool any_is_here(void)
     return false;
 }
 
-/* Before its passes the host asks between one wait and the next, in them it does not. */
+/* Before its first pass the host asks between one wait and the next. Once it waits again
+ * without having asked, a pass is under way; where nothing of it comes here, that is all there
+ * will ever be to see of it. */
 void layers_waited(void)
 {
     pthread_mutex_lock(&all.lock);

@@ -327,6 +327,9 @@ void vk_device_info(struct vk_device *d, struct ratp_device_info *info)
     if (!vk_here(d))
         return; /* nothing is free for a process that did not open it */
     struct vk_memory_stats taken;
+    *info = d->physical.info;
+    if (vk_alive(d, NULL) != RATP_OK)
+        return; /* nothing can be allocated any more */
     vk_memory_stats(d, &taken);
     uint64_t left = d->budget > taken.allocated ? d->budget - taken.allocated : 0;
     uint64_t room = vk_physical_room(&d->calls, &d->physical, d->physical.local_heap,

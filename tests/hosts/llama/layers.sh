@@ -17,6 +17,7 @@ layers_said() {
     said '3 of 3 layers follow it' &&
         said "$all no cache came here (-ngl 99, no -nkvo)" -ngl 0 &&
         said "$all no cache came here (-ngl 99, no -nkvo)" -nkvo &&
+        said '2 of 2 layers follow it; of 1 before them nothing came here' -ngl 3 --no-op-offload &&
         said '1 of 3 layers follow it; layers 0-1 are dense, because no cache came here' -ngl 2 &&
         counted layers '"layers":{"asked":3,"following":1,"away":{"no cache came here' &&
         said "$all the host runs without flash attention (-fa on)" -fa off &&

@@ -3,8 +3,9 @@
 #include <ggml-backend.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { MEBIBYTE = 1 << 20, TAKEN = 256, TRIES = 8 };
+enum { MEBIBYTE = 1 << 20, TAKEN = 256, TRIES = 5, LOOKS = 30 };
 
 static char logged[4096];
 
@@ -22,7 +23,7 @@ static int refuse(const char *what)
     return 1;
 }
 
-/* Others take and give memory meanwhile. */
+/* Others take and give memory meanwhile, and some systems count it once a second or so. */
 static int is_counted(ggml_backend_dev_t device)
 {
     for (int i = 0; i < TRIES; i++) {
@@ -33,12 +34,18 @@ static int is_counted(ggml_backend_dev_t device)
         if (!buffer)
             return 0;
         ggml_backend_buffer_clear(buffer, 1);
-        ggml_backend_dev_memory(device, &after, &total);
+        int counted = 0;
+        for (int look = 0; look < LOOKS && !counted; look++) {
+            usleep(100000);
+            ggml_backend_dev_memory(device, &after, &total);
+            counted = before < total && after + (size_t)TAKEN / 2 * MEBIBYTE < before;
+        }
         ggml_backend_buffer_free(buffer);
         printf("free %zu MiB of %zu MiB, then %zu MiB\n", before / MEBIBYTE, total / MEBIBYTE,
                after / MEBIBYTE);
-        if (before < total && after < before && before - after > (size_t)TAKEN / 2 * MEBIBYTE)
+        if (counted)
             return 1;
+        sleep(1);
     }
     return 0;
 }

@@ -106,7 +106,7 @@ def check(server):
     load.start()
     changes = 0
     while load.is_alive():
-        server.write(json.dumps({"default": f"d{changes % 2 + 4}w{8 + changes % 30}"}))
+        server.write(json.dumps({"default": f"d{changes % 2 + 4}w{8 + changes % 20}"}))
         changes += 1
         time.sleep(0.02)
     load.join()

@@ -161,16 +161,18 @@ static void store_q8_row(int8_t *to, size_t count, const float *restrict from)
     memset(to + count, 0, q8_scales_bytes(count));
     for (size_t block = 0; block < count / BLOCK_CHANNELS; block++) {
         const float *x = from + block * BLOCK_CHANNELS;
-        float most = 0;
-        for (size_t i = 0; i < BLOCK_CHANNELS; i++)
-            most = fmaxf(most, fabsf(x[i]));
-        uint16_t half = float_to_half(most / Q8_MOST);
+        /* Bits, of which the greatest are those that are not finite: their scale is NaN. */
+        uint32_t most = 0;
+        for (size_t i = 0; i < BLOCK_CHANNELS; i++) {
+            uint32_t size = to_bits(x[i]) & 0x7fffffff;
+            most = size > most ? size : most;
+        }
+        uint16_t half = most < 0x7f800000 ? float_to_half(from_bits(most) / Q8_MOST) : 0x7e00;
         memcpy(to + count + block * sizeof half, &half, sizeof half);
         float scale = half_to_float(half);
         float inverse = scale > 0 ? 1 / scale : 0;
         for (size_t i = 0; i < BLOCK_CHANNELS; i++) {
-            /* NaN fails both comparisons, and becomes the least number. */
-            float q = rintf(x[i] * inverse);
+            float q = inverse > 0 ? rintf(x[i] * inverse) : 0;
             q = q > -Q8_MOST ? q : -Q8_MOST;
             to[block * BLOCK_CHANNELS + i] = (int8_t)(q < Q8_MOST ? q : Q8_MOST);
         }

@@ -62,19 +62,19 @@ void encode(Part part, uvec2 from, out uint words[UNIT / 2], out uint scales)
         if (b * BLOCK >= channels_of(part))
             break;
         vec4 x[BLOCK / 4];
-        vec4 top = vec4(0);
+        uvec4 top = uvec4(0); // bits, of which the greatest are those that are not finite
         [[unroll]] for (uint i = 0; i < BLOCK / 4; i++) {
             bool there = b * BLOCK + 4 * i < channels_of(part);
             x[i] = uintBitsToFloat(Words4(plus(from, there ? (b * BLOCK + 4 * i) * 4 : 0)).at);
-            top = max(top, abs(x[i]));
+            top = max(top, floatBitsToUint(x[i]) & 0x7fffffffu);
         }
         if (part.type == Q8_0) {
-            float most = max(max(top.x, top.y), max(top.z, top.w));
-            uint scale = round_f16(most / 127);
+            uint most = max(max(top.x, top.y), max(top.z, top.w));
+            uint scale = most < 0x7f800000u ? round_f16(uintBitsToFloat(most) / 127) : 0x7e00u;
             float size = unpack_f16(scale).x;
             float inverse = size > 0 ? 1 / size : 0;
             [[unroll]] for (uint i = 0; i < BLOCK / 4; i++)
-                words[b * BLOCK / 4 + i] = pack_q8(x[i] * inverse);
+                words[b * BLOCK / 4 + i] = inverse > 0 ? pack_q8(x[i] * inverse) : 0;
             scales |= scale << (16 * b);
         } else {
             [[unroll]] for (uint i = 0; i < BLOCK / 4; i++) {

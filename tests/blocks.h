@@ -19,6 +19,9 @@ static inline void blocks_store_row(void *to, ratp_dtype dtype, size_t count, co
         float largest = 0;
         for (size_t i = 0; i < BLOCK_CHANNELS; i++)
             largest = fabsf(from[n + i]) > fabsf(largest) ? from[n + i] : largest;
+        /* A block that has a number that is not finite has none. */
+        for (size_t i = 0; i < BLOCK_CHANNELS; i++)
+            largest = isfinite(from[n + i]) ? largest : NAN;
         dtype_store(block, RATP_F16, bytes ? fabsf(largest) / 127 : largest / -8);
         float scale = dtype_load(block, RATP_F16);
         block += 2;

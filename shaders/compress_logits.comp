@@ -5,12 +5,12 @@
 #extension GL_EXT_control_flow_attributes : require
 
 #include "compress.glsl"
+#include "finite.glsl"
 
 layout(local_size_x = 64) in;
 
 const uint ROWS = 8;
 const uint KEYS = 4;
-const float HIDDEN = -3.4028234e38;
 
 shared vec4 query[ROWS * HEAD_SIZE / 4];
 
@@ -28,11 +28,11 @@ void load_queries(uint head, uint first, uint count)
     }
 }
 
-float capped(float x)
+// One that is not finite takes all votes of its row: so its key is kept, and shows.
+float logit(float product)
 {
-    if (SOFTCAP == 0)
-        return x;
-    return SOFTCAP - 2 * SOFTCAP / (exp(2 / SOFTCAP * x) + 1); // tanh() may overflow
+    float x = SOFTCAP != 0 ? soft_capped(product, SOFTCAP) : product;
+    return is_finite(product) ? max(x, LEAST_LOGIT) : NOT_FINITE;
 }
 
 void main()
@@ -68,7 +68,7 @@ void main()
             uint key = key0 + k * 64 + gl_LocalInvocationIndex;
             for (uint r = 0; r < count && key < push.held; r++)
                 Floats(logits_of(head, first + r)).at[key] =
-                    key <= own_slot(first + r) ? capped(sum[k][r]) : HIDDEN;
+                    key <= own_slot(first + r) ? logit(sum[k][r]) : NOTHING;
         }
     }
 }

@@ -104,8 +104,8 @@ void attend_keys(Run run, uint first, View view, Segment segment, uint view_inde
             float x = team_add(score[j * HEADS + h], lane);
             x = logit(x, view_index, token, head0 + min(h, heads - 1),
                       run.pos + n * segment.pos_step, slope[h]);
-            score[j * HEADS + h] = x;
-            top = seen[j] ? max(top, x) : top;
+            score[j * HEADS + h] = seen[j] ? x : NOTHING;
+            top = max(top, score[j * HEADS + h]);
         }
         float shrink = exp(maximum[h] - top);
         maximum[h] = top;
@@ -113,7 +113,7 @@ void attend_keys(Run run, uint first, View view, Segment segment, uint view_inde
         [[unroll]] for (uint i = 0; i < V_BLOCKS * 2; i++)
             sum[h * V_BLOCKS * 2 + i] *= shrink;
         [[unroll]] for (uint j = 0; j < KEYS; j++) {
-            float weight = seen[j] ? exp(score[j * HEADS + h] - top) : 0;
+            float weight = weight_of(score[j * HEADS + h], top);
             score[j * HEADS + h] = weight;
             total[h] += weight;
         }
@@ -124,10 +124,12 @@ void attend_keys(Run run, uint first, View view, Segment segment, uint view_inde
             uint c = block_channel(b, lane);
             vec4 x, y;
             load_row8(v, V_TYPE, VALUE_SIZE, c < VALUE_SIZE ? c : 0, x, y);
+            // What a hidden key holds may be no number. A mask hides it from some heads.
+            x = seen[j] ? x : vec4(0);
+            y = seen[j] ? y : vec4(0);
             [[unroll]] for (uint h = 0; h < HEADS; h++) {
                 float weight = score[j * HEADS + h];
-                // What a hidden key holds may be no number.
-                bool hidden = MASK_TYPE != 0 && !(weight > 0);
+                bool hidden = MASK_TYPE != 0 && weight == 0;
                 sum[(h * V_BLOCKS + b) * 2] += hidden ? vec4(0) : weight * x;
                 sum[(h * V_BLOCKS + b) * 2 + 1] += hidden ? vec4(0) : weight * y;
             }
@@ -186,8 +188,8 @@ void store_results(Tile tile, uint row, uint head0, uint heads, uint lane)
                 vec4 x = sum[(h * V_BLOCKS + b) * 2 + i];
                 uint at = c + 4 * i;
                 if (tile.splits == 1) {
-                    store_out(row, head0 + h, at, x.xy * factor);
-                    store_out(row, head0 + h, at + 2, x.zw * factor);
+                    store_out(row, head0 + h, at, x.xy * factor, maximum[h]);
+                    store_out(row, head0 + h, at + 2, x.zw * factor, maximum[h]);
                 } else {
                     store2(part, F32, at, x.xy);
                     store2(part, F32, at + 2, x.zw);

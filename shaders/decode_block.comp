@@ -146,9 +146,13 @@ void attend_keys(Work w, inout Row row, uint first, uint lane, uint team_lane0)
     }
     [[unroll]] for (uint j = 0; j < KEYS; j++) {
         uvec2 v_row = key_row[first + j].zw;
+        bool there = key_pos_of[first + j] != UNSEEN;
         [[unroll]] for (uint b = 0; b < V_BLOCKS; b++) {
             uint c = block_channel(b, lane), i = (j * V_BLOCKS + b) * 2;
             load_row8(v_row, V_TYPE, VALUE_SIZE, c < VALUE_SIZE ? c : 0, v[i], v[i + 1]);
+            // What a hidden key holds may be no number. A mask hides it from some heads.
+            v[i] = there ? v[i] : vec4(0);
+            v[i + 1] = there ? v[i + 1] : vec4(0);
         }
     }
     ADD_STEP(32, BEFORE_32)
@@ -164,8 +168,7 @@ void attend_keys(Work w, inout Row row, uint first, uint lane, uint team_lane0)
         uint pos = key_pos_of[first + (lane / ALIKE * OWN + i) % KEYS];
         bool seen = pos != UNSEEN;
         x[i] = logit(x[i], w.tile.view, w.tile.token0, head, seen ? pos : 0, row.slope);
-        // What a hidden key holds may be no number: the comparison with one fails.
-        x[i] = seen && x[i] > NOTHING ? x[i] : NOTHING;
+        x[i] = seen ? x[i] : NOTHING;
         top = max(top, x[i]);
     }
     [[unroll]] for (uint other = HEAD_LANES / 2; other > 0; other /= 2)
@@ -174,7 +177,7 @@ void attend_keys(Work w, inout Row row, uint first, uint lane, uint team_lane0)
     row.maximum = top;
     row.total *= shrink;
     [[unroll]] for (uint i = 0; i < OWN; i++) {
-        x[i] = x[i] > NOTHING ? exp(x[i] - top) : 0;
+        x[i] = weight_of(x[i], top);
         row.total += x[i];
     }
 
@@ -185,8 +188,7 @@ void attend_keys(Work w, inout Row row, uint first, uint lane, uint team_lane0)
         [[unroll]] for (uint j = 0; j < KEYS; j++) {
             uint product = h * KEYS + j;
             float weight = subgroupShuffle(x[product % OWN], team_lane0 + product / OWN * ALIKE);
-            // What a hidden key holds may be no number.
-            bool hidden = MASK_TYPE != 0 && !(weight > 0);
+            bool hidden = MASK_TYPE != 0 && weight == 0;
             [[unroll]] for (uint i = 0; i < V_BLOCKS * 2; i++)
                 sum[h * V_BLOCKS * 2 + i] += hidden ? vec4(0) : weight * v[j * V_BLOCKS * 2 + i];
         }
@@ -250,8 +252,8 @@ void store_results(Work w, uint index)
         vec4 x = join_subgroups(h, n % ROW4, stats);
         if (w.tile.splits == 1) {
             x *= stats.y > 0 ? 1 / stats.y : 0;
-            store_out(row, w.head0 + h, c, x.xy);
-            store_out(row, w.head0 + h, c + 2, x.zw);
+            store_out(row, w.head0 + h, c, x.xy, stats.x);
+            store_out(row, w.head0 + h, c + 2, x.zw, stats.x);
             if (c == 0)
                 store_lse(row, w.head0 + h, stats.x, stats.y);
             continue;

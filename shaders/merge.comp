@@ -4,6 +4,7 @@
 #extension GL_GOOGLE_include_directive : require
 
 #include "io.glsl"
+#include "finite.glsl"
 
 layout(constant_id = 0) const uint VALUE_SIZE = 128;
 layout(constant_id = 1) const uint OUT_TYPE = 1;
@@ -30,10 +31,14 @@ uvec2 row_of(uvec2 base, uint token, uint token_stride, uint head, uint head_str
     return plus(plus(base, token, token_stride), head, head_stride);
 }
 
+// NOTHING where the part has seen no key.
 float part_lse(Part part, uint token, uint head)
 {
     uvec2 row = row_of(uvec2(part.lse_lo, part.lse_hi), token, part.lse_token, head, part.lse_head);
-    return Floats(row).at[0];
+    float lse = Floats(row).at[0];
+    if (floatBitsToUint(lse) == MINUS_INFINITY)
+        return NOTHING;
+    return is_finite(lse) ? max(lse, LEAST_LOGIT) : NOT_FINITE;
 }
 
 void main()
@@ -44,26 +49,28 @@ void main()
     if (head >= push.heads)
         return;
     Parts parts = Parts(push.parts);
-    float maximum = -3.4028234e38;
+    float maximum = NOTHING, total = 0;
     for (uint i = 0; i < push.part_count; i++)
         maximum = max(maximum, part_lse(parts.at[i], token, head));
+    for (uint i = 0; i < push.part_count; i++)
+        total += weight_of(part_lse(parts.at[i], token, head), maximum);
+    // Each part's share is at most 1, so that sums of finite numbers are finite.
     vec2 sum = vec2(0);
-    float total = 0;
     for (uint i = 0; i < push.part_count; i++) {
         Part part = parts.at[i];
-        float x = part_lse(part, token, head);
-        // A part that has seen no key may hold anything.
-        if (floatBitsToUint(x) == 0xff800000u)
-            continue;
-        float weight = exp(x - maximum);
+        float weight = weight_of(part_lse(part, token, head), maximum);
         uvec2 row = row_of(uvec2(part.out_lo, part.out_hi), token, part.out_token, head,
                            part.out_head);
-        sum += weight * load2(row, part.out_type, c);
-        total += weight;
+        // A part that has seen no key may hold anything.
+        if (weight > 0)
+            sum += weight / total * load2(row, part.out_type, c);
     }
+    bool spoilt = maximum == NOT_FINITE;
+    bvec2 odd = is_odd(sum);
     store2(row_of(push.out_, token, push.out_token, head, push.out_head), OUT_TYPE, c,
-           total > 0 ? sum / total : vec2(0));
+           mix(sum, vec2(not_a_number()), bvec2(spoilt || odd.x, spoilt || odd.y)));
+    uint lse = spoilt ? NOT_A_NUMBER_BITS : floatBitsToUint(maximum + log(total));
     if (LSE_TYPE != 0 && c == 0)
         Words(row_of(push.lse, token, push.lse_token, head, push.lse_head)).at[0] =
-            total > 0 ? floatBitsToUint(maximum + log(total)) : 0xff800000u;
+            total > 0 ? lse : MINUS_INFINITY;
 }

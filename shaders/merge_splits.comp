@@ -43,8 +43,9 @@ void add_batch(inout vec4 sum, Gather gather, uint split, uint head, uint c)
     }
     raise(sum, top);
     [[unroll]] for (uint i = 0; i < BATCH; i++) {
+        // A split with no key has no sum either, and one past the last is not there.
         float weight = stats[i].x > NOTHING ? exp(stats[i].x - top) : 0;
-        sum.xy += weight * value[i];
+        sum.xy += stats[i].x > NOTHING ? weight * value[i] : vec2(0);
         sum.w += weight * stats[i].y;
     }
 }
@@ -77,7 +78,7 @@ void main()
             join_slices(sum, lane, slice);
         if (slice != 0 || c >= VALUE_SIZE)
             continue;
-        store_out(gather.row, head, c, sum.w > 0 ? sum.xy / sum.w : vec2(0));
+        store_out(gather.row, head, c, sum.w > 0 ? sum.xy / sum.w : vec2(0), sum.z);
         if (c == 0)
             store_lse(gather.row, head, sum.z, sum.w);
     }

@@ -34,6 +34,7 @@ shared vec4 lane_part[LANES * GROUPS];
 shared vec3 row_part[ROWS]; // at first start.xy and slope of a row; in the end maximum and total
 shared uvec4 key_rows_at[KEYS]; // k, v
 shared uvec3 key_seen[KEYS];    // first, last, index
+shared uint odd_chunk; // the last chunk of V with a number that is not finite
 
 void load_queries(Work w)
 {
@@ -66,9 +67,11 @@ void load_keys(Work w, uint block0)
     }
 }
 
-// Channels chunk * CHUNK on of the block's K or V; zeros past the last key.
-void load_block(uint block0, uint end, uint chunk, uint channels, uint type, bool values)
+// Channels chunk * CHUNK on of the block's K or V; zeros past the last key. Whether one of
+// those that the invocation has loaded is not finite.
+bool load_block(uint block0, uint end, uint chunk, uint channels, uint type, bool values)
 {
+    bool odd = false;
     for (uint n = gl_LocalInvocationIndex; n < KEYS * CHUNK4 / 2; n += THREADS) {
         uint key = n / (CHUNK4 / 2);
         uint c4 = n % (CHUNK4 / 2) * 2;
@@ -77,10 +80,12 @@ void load_block(uint block0, uint end, uint chunk, uint channels, uint type, boo
         if (block0 + key < end && c < channels) {
             uvec2 row = values ? key_rows_at[key].zw : key_rows_at[key].xy;
             load_row8(row, type, channels, c, x, y);
+            odd = odd || any(is_odd(x)) || any(is_odd(y));
         }
         block[key * BLOCK_STRIDE + c4] = x;
         block[key * BLOCK_STRIDE + c4 + 1] = y;
     }
+    return odd;
 }
 
 void main()
@@ -93,6 +98,8 @@ void main()
     uint row0 = group * 4;
 
     load_queries(w);
+    if (gl_LocalInvocationIndex == 0)
+        odd_chunk = 0;
     for (uint row = gl_LocalInvocationIndex; row < ROWS; row += THREADS)
         row_part[row] = vec3(start_of(w, min(row, w.rows - 1)), slope_of(w, min(row, w.rows - 1)));
     barrier();
@@ -152,28 +159,38 @@ void main()
         [[unroll]] for (uint j = 0; j < LANE_KEYS; j++) {
             vec4 p;
             [[unroll]] for (uint r = 0; r < 4; r++)
-                p[r] = row_weight(product[j][r], maximum[r]);
+                p[r] = weight_of(product[j][r], maximum[r]);
             total += p;
             weight[(lane + j * LANES) * WEIGHT_STRIDE + group] = p;
         }
 
         for (uint chunk = 0; chunk < V_CHUNKS; chunk++) {
             barrier();
-            load_block(block0, w.end_key, chunk, VALUE_SIZE, V_TYPE, true);
+            uint number = block0 * V_CHUNKS + chunk + 1;
+            if (load_block(block0, w.end_key, chunk, VALUE_SIZE, V_TYPE, true))
+                odd_chunk = number;
             barrier();
             vec4 part[LANE_VECS][4];
             [[unroll]] for (uint v = 0; v < LANE_VECS; v++) {
                 [[unroll]] for (uint r = 0; r < 4; r++)
                     part[v][r] = vec4(0);
             }
-            for (uint key = 0; key < KEYS; key++) {
+            // A row that does not see a key must not take it 0 times where it is not finite.
+            bool all_finite = odd_chunk != number;
+            for (uint key = 0; key < KEYS && all_finite; key++) {
                 vec4 p = weight[key * WEIGHT_STRIDE + group];
                 [[unroll]] for (uint v = 0; v < LANE_VECS; v++) {
                     vec4 value = block[key * BLOCK_STRIDE + lane + v * LANES];
-                    [[unroll]] for (uint r = 0; r < 4; r++) {
-                        bool hidden = MASK_TYPE != 0 && p[r] == 0;
-                        part[v][r] += hidden ? vec4(0) : p[r] * value;
-                    }
+                    [[unroll]] for (uint r = 0; r < 4; r++)
+                        part[v][r] += p[r] * value;
+                }
+            }
+            [[dont_unroll]] for (uint key = 0; key < KEYS && !all_finite; key++) {
+                vec4 p = weight[key * WEIGHT_STRIDE + group];
+                [[unroll]] for (uint v = 0; v < LANE_VECS; v++) {
+                    vec4 value = block[key * BLOCK_STRIDE + lane + v * LANES];
+                    [[unroll]] for (uint r = 0; r < 4; r++)
+                        part[v][r] += p[r] == 0 ? vec4(0) : p[r] * value;
                 }
             }
             [[unroll]] for (uint v = 0; v < V_CHUNKS * LANE_VECS; v++) {
@@ -207,5 +224,5 @@ void main()
         finish_row(w, row, row_part[row].x, row_part[row].y);
     for (uint n = gl_LocalInvocationIndex; n < w.rows * V4; n += THREADS)
         finish_channels(w, n / V4, n % V4 * 4, query[n / V4 * Q_STRIDE + n % V4],
-                        row_part[n / V4].y);
+                        row_part[n / V4].x, row_part[n / V4].y);
 }

@@ -64,15 +64,15 @@ void main()
         float shrink = exp(before - maximum);
         total *= shrink;
         [[unroll]] for (uint j = 0; j < KEYS; j++) {
-            p[j] = row_weight(p[j], maximum);
+            p[j] = weight_of(p[j], maximum);
             total += p[j];
         }
         [[dont_unroll]] for (uint c = 0; c < VALUE_SIZE; c += 8) {
             [[unroll]] for (uint i = 0; i < 8; i += 2) {
                 vec2 y = shrink * vec2(sum[c + i], sum[c + i + 1]);
                 [[unroll]] for (uint j = 0; j < KEYS; j++) {
-                    bool hidden = MASK_TYPE != 0 && p[j] == 0;
-                    y += hidden ? vec2(0) : p[j] * load_row2(key[j].v, V_TYPE, VALUE_SIZE, c + i);
+                    vec2 v = load_row2(key[j].v, V_TYPE, VALUE_SIZE, c + i);
+                    y += p[j] == 0 ? vec2(0) : p[j] * v; // a hidden V may be no number
                 }
                 sum[c + i] = y.x;
                 sum[c + i + 1] = y.y;
@@ -82,5 +82,6 @@ void main()
 
     finish_row(w, row, maximum, total);
     [[dont_unroll]] for (uint c = 0; c < VALUE_SIZE; c += 4)
-        finish_channels(w, row, c, vec4(sum[c], sum[c + 1], sum[c + 2], sum[c + 3]), total);
+        finish_channels(w, row, c, vec4(sum[c], sum[c + 1], sum[c + 2], sum[c + 3]), maximum,
+                        total);
 }

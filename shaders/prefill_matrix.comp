@@ -71,7 +71,7 @@ shared vec4 logits[ROWS * LOGIT_STRIDE];
 shared uvec4 weights[2 * ROWS * WEIGHT_STRIDE]; // upper halves, then lower ones
 shared uvec3 key_seen[KEYS];                    // first, last, index
 shared uvec4 reach[SUBGROUPS]; // of a subgroup's keys: least and greatest first, then last
-shared uint odd_keys[SUBGROUPS]; // of those that it copies, a bit each: V is not finite
+shared uint odd_keys[SUBGROUPS]; // of those that it copies, a bit each: V is not all finite
 
 // Weights are this much greater than those of the row's maximum, because the least
 // float16 numbers are sparse. The maximum may rise by RISE before the sums follow it:
@@ -126,6 +126,20 @@ float most_of_row(float x)
     return x;
 }
 
+uint most_of_row(uint x)
+{
+    [[unroll]] for (uint d = MATRIX_ROWS; d < LANES; d *= 2)
+        x = max(x, subgroupShuffleXor(x, d));
+    return x;
+}
+
+uint any_of_row(uint bits)
+{
+    [[unroll]] for (uint d = MATRIX_ROWS; d < LANES; d *= 2)
+        bits |= subgroupShuffleXor(bits, d);
+    return bits;
+}
+
 float sum_of_row(float x)
 {
     [[unroll]] for (uint d = MATRIX_ROWS; d < LANES; d *= 2)
@@ -135,15 +149,31 @@ float sum_of_row(float x)
 
 vec4 quad[LANE_QUADS]; // of the lane's part of its row's query
 
-const vec4 NOT_A_NUMBER = uintBitsToFloat(uvec4(0x7fc00000u));
-
-// Which words hold a float16 that is not finite.
-bvec4 is_odd(uvec4 words)
+// The bits of those float16 numbers in words that are not finite.
+uvec4 odd_halves(uvec4 words)
 {
-    uvec4 low = words & 0x7c00u, high = words & 0x7c000000u;
-    bvec4 odd_low = equal(low, uvec4(0x7c00u)), odd_high = equal(high, uvec4(0x7c000000u));
-    return bvec4(odd_low.x || odd_high.x, odd_low.y || odd_high.y, odd_low.z || odd_high.z,
-                 odd_low.w || odd_high.w);
+    uvec4 low = mix(uvec4(0), uvec4(0xffffu), equal(words & 0x7c00u, uvec4(0x7c00u)));
+    uvec4 high = mix(uvec4(0), uvec4(0xffff0000u), equal(words & 0x7c000000u, uvec4(0x7c000000u)));
+    return low | high;
+}
+
+bool any_odd(uvec4 words)
+{
+    uvec4 odd = odd_halves(words);
+    return (odd.x | odd.y | odd.z | odd.w) != 0;
+}
+
+// NaN in those of channels c ... c + 3 in which one of the block's `keys`, a bit each, has a V
+// that is not finite, else 0.
+vec4 spoilt_by(uint keys, uint c)
+{
+    uvec4 odd = uvec4(0);
+    for (; keys != 0; keys &= keys - 1) {
+        uvec4 words = odd_halves(block[VALUES_AT + findLSB(keys) * V_STRIDE + c / 8]);
+        uvec2 pairs = c % 8 == 0 ? words.xy : words.zw;
+        odd |= uvec4(pairs.x & 0xffffu, pairs.x >> 16, pairs.y & 0xffffu, pairs.y >> 16);
+    }
+    return mix(vec4(0), vec4(not_a_number()), notEqual(odd, uvec4(0)));
 }
 
 // Two channels of a staged query.
@@ -204,7 +234,7 @@ void main()
     uint real_row = min(row, w.rows - 1);
 
     // Queries, each row times a power of two that makes the most of float16.
-    float most = 0;
+    uint most = 0;
     Rope rope = attend_rope();
     [[unroll]] for (uint i = 0; i < LANE_QUADS; i++) {
         uint n = i * PARTS + part;
@@ -216,11 +246,11 @@ void main()
             quad[i] = SCALE * vec4(load2(from, Q_TYPE, c.x), load2(from, Q_TYPE, c.y));
             rope_quad(rope, w.view.pos0 + token, n, quad[i]);
         }
-        vec4 size = abs(quad[i]);
+        uvec4 size = floatBitsToUint(quad[i]) & 0x7fffffffu;
         most = max(most, max(max(size.x, size.y), max(size.z, size.w)));
     }
     most = most_of_row(most);
-    int exponent = clamp(141 - int(floatBitsToUint(most) >> 23), -112, 126);
+    int exponent = clamp(141 - int(most >> 23), -112, 126);
     float scale = power_of_two(exponent), unscale = power_of_two(-exponent);
     [[unroll]] for (uint i = 0; i < LANE_QUADS; i++)
         quad[i] *= scale;
@@ -238,17 +268,13 @@ void main()
     float maximum = start.x;
     float total = part == 0 ? start.y * exp2(BOOST) : 0; // of this lane's keys
     float slope = slope_of(w, real_row);
-    bool spoilt = false; // the lane's part of the row has seen a V that is not finite
     SUMS sum[VALUE_TILES];
     [[unroll]] for (uint v = 0; v < VALUE_TILES; v++)
         sum[v] = SUMS(0.0);
 
-#ifdef GATHER
-    uint first_t = 0, last_t = 0;
-#else
-    uint first_t = w.view.pos0 + row_token(w, min(row0, w.rows - 1));
-    uint last_t = w.view.pos0 + row_token(w, min(row0 + MATRIX_ROWS, w.rows) - 1);
-#endif
+    // Queries of the subgroup, and of the workgroup.
+    uvec2 near_t = queries_of(w, min(row0, w.rows - 1), min(row0 + MATRIX_ROWS, w.rows) - 1);
+    uvec2 all_t = queries_of(w, 0, w.rows - 1);
     uint own = own_key();
     uint copier = invocation() % COPIERS;
     uvec4 k_copy[K_COPIES], v_copy[V_COPIES];
@@ -299,9 +325,11 @@ void main()
             bounds.xz = min(bounds.xz, more.xz);
             bounds.yw = max(bounds.yw, more.yw);
         }
-        bool works = row0 < w.rows && bounds.x <= last_t && bounds.w >= first_t;
-        bool all_seen = bounds.y <= first_t && bounds.z >= last_t && MASK_TYPE == 0;
-        uint attended = 0;
+        bool works = row0 < w.rows && bounds.x <= near_t.y && bounds.w >= near_t.x;
+        bool all_seen = bounds.y <= near_t.x && bounds.z >= near_t.y && MASK_TYPE == 0;
+        // Some row of the workgroup has a key hidden, whose V may hold anything.
+        bool some_hidden = bounds.y > all_t.x || bounds.z < all_t.y || MASK_TYPE != 0;
+        uint attended = 0; // keys of the lane's row and chunks, where some are hidden
         if (works) {
             // Two sums, because each waits for its last product.
             SUMS high[KEY_TILES], low[KEY_TILES];
@@ -363,9 +391,9 @@ void main()
                     vec4 power = exp2(fma(y - maximum, vec4(LOG2E), vec4(BOOST)));
                     p[j] = mix(vec4(0), power, greaterThan(y, vec4(NOTHING)));
                     total += (p[j].x + p[j].y) + (p[j].z + p[j].w);
-                    if (MASK_TYPE != 0 && chunk < CHUNKS) {
+                    if (some_hidden && chunk < CHUNKS) {
                         uvec4 bits = uvec4(1, 2, 4, 8) << (chunk * 8 + j * 4);
-                        bits = mix(uvec4(0), bits, greaterThan(p[j], vec4(0)));
+                        bits = mix(uvec4(0), bits, greaterThan(y, vec4(NOTHING)));
                         attended |= bits.x | bits.y | bits.z | bits.w;
                     }
                 }
@@ -377,24 +405,13 @@ void main()
             }
         }
 
-        if (MASK_TYPE != 0) {
-            // A key that the mask hides may hold anything, and what is no number would spoil
-            // the rows that do not see it: it is left out, and rows that see it are marked.
+        if (some_hidden) {
             bool odd = false;
             [[unroll]] for (uint i = 0; i < V_COPIES; i++)
-                odd = odd || any(is_odd(v_copy[i]));
+                odd = odd || any_odd(v_copy[i]);
             uint odd_near = subgroupOr(odd ? 1u << own : 0);
             if (subgroupElect())
                 odd_keys[gl_SubgroupID] = odd_near;
-            barrier();
-            uint odd_any = 0;
-            [[unroll]] for (uint s = 0; s < SUBGROUPS; s++)
-                odd_any |= odd_keys[s];
-            spoilt = spoilt || (attended & odd_any) != 0;
-            if (((odd_any >> own) & 1) != 0) {
-                [[unroll]] for (uint i = 0; i < V_COPIES; i++)
-                    v_copy[i] = uvec4(0);
-            }
         }
         [[unroll]] for (uint i = 0; i < V_COPIES; i++) {
             if (i * COPIERS + copier < V8)
@@ -407,6 +424,34 @@ void main()
                 k_copy[i] = load_words4(plus(from, i * COPIERS * 16));
         }
         barrier();
+
+        // Matrix units multiply hidden keys by 0, and 0 times what is not finite is NaN. So a
+        // V that is not finite becomes 0 once the sums of those rows are NaN that attend it.
+        uint odd_any = 0;
+        [[unroll]] for (uint s = 0; s < SUBGROUPS; s++)
+            odd_any |= some_hidden ? odd_keys[s] : 0;
+        if (odd_any != 0) {
+            if (works) {
+                uint spoiling = any_of_row(attended & odd_any);
+                [[unroll]] for (uint v = 0; v < VALUE_TILES; v++) {
+                    meet();
+                    for (uint n = part; n < MATRIX_COLUMNS / 4; n += PARTS)
+                        logits[row * LOGIT_STRIDE + n] =
+                            spoilt_by(spoiling, v * MATRIX_COLUMNS + n * 4);
+                    meet();
+                    SUMS spoilt;
+                    coopMatLoad(spoilt, logits, row0 * LOGIT_STRIDE, LOGIT_STRIDE, BY_ROWS);
+                    sum[v] = sum[v] + spoilt;
+                }
+            }
+            barrier();
+            [[unroll]] for (uint i = 0; i < V_COPIES; i++) {
+                uint at = VALUES_AT + own * V_STRIDE + i * COPIERS + copier;
+                if (i * COPIERS + copier < V8)
+                    block[at] &= ~odd_halves(block[at]);
+            }
+            barrier();
+        }
 
         if (works) {
             [[unroll]] for (uint n = 0; n < WEIGHT_TILES; n++) {
@@ -427,8 +472,6 @@ void main()
     }
 
     total = sum_of_row(total) * exp2(-BOOST);
-    if (MASK_TYPE != 0)
-        spoilt = most_of_row(spoilt ? 1 : 0) > 0;
     if (row < w.rows && part == 0)
         finish_row(w, row, maximum, total);
     vec4 result[VALUE_TILES * TILE_QUADS];
@@ -446,6 +489,6 @@ void main()
         uint c = n % TILE_QUADS * PARTS + part;
         if (c < MATRIX_COLUMNS / 4)
             finish_channels(w, row, n / TILE_QUADS * MATRIX_COLUMNS + c * 4,
-                            spoilt ? NOT_A_NUMBER : result[n] * exp2(-BOOST), total);
+                            result[n] * exp2(-BOOST), maximum, total);
     }
 }

@@ -17,6 +17,7 @@ const uint LANE_ROWS = ROWS / LANES;
 
 shared uvec4 key_at[KEYS];   // K, V
 shared uvec3 key_seen[KEYS]; // first, last, index
+shared uint odd_keys[KEYS];  // 1: a row has it hidden, and its V has numbers that are not finite
 
 float query[HEAD_SIZE * LANE_ROWS]; // [channel][row]
 float sum[VALUE_SIZE * LANE_ROWS];  // [channel][row]
@@ -49,6 +50,14 @@ void load_keys(Work w, uint block0)
         bool past = block0 + n >= w.end_key;
         key_at[n] = uvec4(key.k, key.v);
         key_seen[n] = uvec3(past ? 1 : key.first, past ? 0 : key.last, key.index);
+        bool odd = false;
+        [[dont_unroll]] for (uint c = past || !seen_by_all(w, key) ? 0 : VALUE_SIZE;
+                             c < VALUE_SIZE; c += 8) {
+            vec4 x, y;
+            load_row8(key.v, V_TYPE, VALUE_SIZE, c, x, y);
+            odd = odd || any(is_odd(x)) || any(is_odd(y));
+        }
+        odd_keys[n] = odd ? 1 : 0;
     }
 }
 
@@ -78,13 +87,17 @@ void score_keys()
         weight[n] = dots[n];
 }
 
-// Adds the block's values, weighted, to sums that shrink.
+// Adds the block's values, weighted, to sums that shrink. Such processors run both sides of an
+// if, but no loop that has nothing to do.
 void add_values(float shrink[LANE_ROWS])
 {
     uvec2 at[KEYS];
-    [[unroll]] for (uint j = 0; j < KEYS; j++)
+    uint odd = 0;
+    [[unroll]] for (uint j = 0; j < KEYS; j++) {
         at[j] = key_at[j].zw;
-    [[dont_unroll]] for (uint c = 0; c < VALUE_SIZE; c += 2) {
+        odd |= odd_keys[j];
+    }
+    [[dont_unroll]] for (uint c = odd == 0 ? 0 : VALUE_SIZE; c < VALUE_SIZE; c += 2) {
         vec2 y[LANE_ROWS];
         [[unroll]] for (uint r = 0; r < LANE_ROWS; r++)
             y[r] = shrink[r] * vec2(sum[c * LANE_ROWS + r], sum[(c + 1) * LANE_ROWS + r]);
@@ -92,13 +105,25 @@ void add_values(float shrink[LANE_ROWS])
             vec2 v = load_row2(at[j], V_TYPE, VALUE_SIZE, c);
             [[unroll]] for (uint r = 0; r < LANE_ROWS; r++) {
                 float p = weight[j * LANE_ROWS + r];
-                bool hidden = MASK_TYPE != 0 && p == 0;
-                y[r] = hidden ? y[r] : vec2(fma(p, v.x, y[r].x), fma(p, v.y, y[r].y));
+                y[r] = vec2(fma(p, v.x, y[r].x), fma(p, v.y, y[r].y));
             }
         }
         [[unroll]] for (uint r = 0; r < LANE_ROWS; r++) {
             sum[c * LANE_ROWS + r] = y[r].x;
             sum[(c + 1) * LANE_ROWS + r] = y[r].y;
+        }
+    }
+    // The same, slowly, without what rows have hidden.
+    [[dont_unroll]] for (uint c = odd == 0 ? VALUE_SIZE : 0; c < VALUE_SIZE; c += 2) {
+        [[dont_unroll]] for (uint r = 0; r < LANE_ROWS; r++) {
+            vec2 y = shrink[r] * vec2(sum[c * LANE_ROWS + r], sum[(c + 1) * LANE_ROWS + r]);
+            [[dont_unroll]] for (uint j = 0; j < KEYS; j++) {
+                float p = weight[j * LANE_ROWS + r];
+                vec2 v = load_row2(key_at[j].zw, V_TYPE, VALUE_SIZE, c);
+                y += p == 0 ? vec2(0) : p * v;
+            }
+            sum[c * LANE_ROWS + r] = y.x;
+            sum[(c + 1) * LANE_ROWS + r] = y.y;
         }
     }
 }
@@ -145,7 +170,7 @@ void main()
             maximum[r] = highest;
             float added = 0;
             [[unroll]] for (uint j = 0; j < KEYS; j++) {
-                x[j] = row_weight(x[j], highest);
+                x[j] = weight_of(x[j], highest);
                 weight[j * LANE_ROWS + r] = x[j];
                 added += x[j];
             }
@@ -162,7 +187,7 @@ void main()
                 finish_channels(w, row0 + r, c,
                                 vec4(sum[c * LANE_ROWS + r], sum[(c + 1) * LANE_ROWS + r],
                                      sum[(c + 2) * LANE_ROWS + r], sum[(c + 3) * LANE_ROWS + r]),
-                                total[r]);
+                                maximum[r], total[r]);
         }
     }
 }

@@ -52,8 +52,9 @@ void load_token(Run run, uint token, uint b, uint i, uint lane, float factor)
     vec4 above = vec4(0), below = vec4(0);
     for (uint h = 0; h < GROUP; h++) {
         vec4 x = factor * load_query4(run.row + n, run.head0 + h, turns);
-        above += MEAN ? x : max(x, vec4(0));
-        below += min(x, vec4(0));
+        bvec4 odd = is_odd(x); // which max() and min() may lose
+        above += MEAN ? x : mix(max(x, vec4(0)), x, odd);
+        below += mix(min(x, vec4(0)), x, odd);
     }
     query[row_at(row0, b, i)] = above;
     if (!MEAN)
@@ -104,8 +105,10 @@ void join_entries(View view, uint head, uint in_page, uint entries, Walk walk, u
         advance(view, head, in_page, 1, walk);
         load_entry(walk.at, b, lane, l, h);
         [[unroll]] for (uint i = 0; i < 2; i++) {
-            low[i] = MEAN ? low[i] + l[i] : min(low[i], l[i]);
-            high[i] = MEAN ? high[i] : max(high[i], h[i]);
+            // Where an entry has no extremes, min() and max() might take the other's.
+            vec4 lost = vec4(not_a_number());
+            low[i] = MEAN ? low[i] + l[i] : mix(min(low[i], l[i]), lost, is_odd(low[i], l[i]));
+            high[i] = MEAN ? high[i] : mix(max(high[i], h[i]), lost, is_odd(high[i], h[i]));
         }
     }
 }

@@ -5,6 +5,7 @@
 #extension GL_GOOGLE_include_directive : require
 
 #include "memory.glsl"
+#include "finite.glsl"
 
 void main()
 {
@@ -26,13 +27,18 @@ void main()
         Page page = load_page(page_of(view.line_page0, view.line_pages, push.page_slots, slot));
         uvec2 row = plus(plus(plus(to_uvec2(page.k), offset), head, strides.y), slot, strides.x);
         vec2 least = load_row2(row, K_TYPE, HEAD_SIZE, c), greatest = least, sum = least;
+        bvec2 odd = is_odd(least);
         for (uint i = 1; i < summary.entry_tokens; i++) {
             row = plus(row, strides.x);
             vec2 k = load_row2(row, K_TYPE, HEAD_SIZE, c);
             least = min(least, k);
             greatest = max(greatest, k);
             sum += k;
+            odd = bvec2(uvec2(odd) | uvec2(is_odd(k)));
         }
+        // A block with a K that is not finite has no extremes, and is chosen first.
+        least = mix(least, vec2(not_a_number()), odd);
+        greatest = mix(greatest, vec2(not_a_number()), odd);
         page = load_page(page_of(view.entry_page0, view.entry_pages, in_page, entry));
         uvec2 to = plus(plus(to_uvec2(page.k), entries), entry, summary.entry_bytes);
         if (summary.select == SELECT_MEAN) {

@@ -33,6 +33,7 @@ struct fixture_options {
     uint32_t max_past;   /* past tokens of a sequence at most; 0: 300 */
     uint32_t splits;     /* 1: never split */
     bool full;           /* everything is kept */
+    bool spoilt;         /* numbers among the inputs are not finite; else in some scenes */
     bool plain;          /* no soft-cap, gate, log-sum-exp, memory or strides */
 };
 

@@ -335,6 +335,15 @@ static bool naive_fill(const struct scene *s, const struct naive_layer *layer,
             for (size_t n = 0; n < v_row; n++)
                 row[k_row + n] = (float)v[p * v_row + n];
             scene_put(s, image, q, p, true, row, row + k_row);
+            /* What is attended is what the cache holds. */
+            for (uint32_t h = 0; h < heads; h++) {
+                scene_hold(s->shape.k_dtype, d, row + h * d);
+                scene_hold(s->shape.v_dtype, dv, row + k_row + h * dv);
+            }
+            for (size_t n = 0; n < k_row; n++)
+                k[p * k_row + n] = (double)row[n];
+            for (size_t n = 0; n < v_row; n++)
+                v[p * v_row + n] = (double)row[k_row + n];
         }
     }
     free(new_k);
@@ -353,10 +362,11 @@ static double *naive_mask(const struct scene *s, const struct scene_sequence *q)
     for (uint32_t t = 0; mask && t < q->rows; t++)
         for (uint32_t h = 0; h < heads; h++) {
             scene_load(&s->mask, s->image, q->row0 + t, s->mask.heads == 1 ? 0 : h, row);
-            for (uint32_t j = 0; j < keys; j++)
+            for (uint32_t j = 0; j < keys; j++) {
+                double x = s->sloped ? (double)s->slopes[h] * (double)row[j] : (double)row[j];
                 mask[((size_t)t * heads + h) * keys + j] =
-                    s->sloped && row[j] > -INFINITY ? (double)s->slopes[h] * (double)row[j]
-                                                    : (double)row[j];
+                    row[j] == -INFINITY ? -INFINITY : isfinite(x) ? x : NAN;
+            }
         }
     return mask;
 }
@@ -409,19 +419,28 @@ static void naive_merge(const struct scene *s, uint8_t *image)
     float row[256], lse;
     for (uint32_t t = 0; t < s->rows; t++)
         for (uint32_t h = 0; h < s->shape.query_heads; h++) {
-            double total = 0;
+            double total = 0, most = -INFINITY;
             memset(sum, 0, sizeof sum);
             for (uint32_t i = 0; i < s->parts; i++) {
                 scene_load(&s->part_lse[i], s->image, t, h, &lse);
-                scene_load(&s->part_out[i], s->image, t, h, row);
-                total += exp((double)lse);
-                for (uint32_t c = 0; c < s->shape.value_size; c++)
-                    sum[c] += exp((double)lse) * (double)row[c];
+                most = fmax(most, (double)lse);
             }
-            for (uint32_t c = 0; c < s->shape.value_size; c++)
-                row[c] = (float)(total > 0 ? sum[c] / total : 0);
+            for (uint32_t i = 0; i < s->parts; i++) {
+                scene_load(&s->part_lse[i], s->image, t, h, &lse);
+                scene_load(&s->part_out[i], s->image, t, h, row);
+                double weight = isfinite(lse) ? exp((double)lse - most) : NAN;
+                if (lse == -INFINITY)
+                    continue;
+                total += weight;
+                for (uint32_t c = 0; c < s->shape.value_size; c++)
+                    sum[c] += weight * (double)row[c];
+            }
+            for (uint32_t c = 0; c < s->shape.value_size; c++) {
+                double x = total != 0 ? sum[c] / total : 0;
+                row[c] = (float)(isfinite(x) ? x : NAN);
+            }
             scene_store(&s->out, image, t, h, row);
-            lse = (float)log(total);
+            lse = (float)(total != 0 ? most + log(total) : -INFINITY);
             if (s->lse.offset)
                 scene_store(&s->lse, image, t, h, &lse);
         }

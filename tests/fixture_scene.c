@@ -318,26 +318,6 @@ static void fill_operand(struct scene *s, const struct scene_operand *o, float d
         }
 }
 
-/* One sequence gets NaN inputs; the others must not notice. */
-static void poison(struct scene *s)
-{
-    struct random *r = &s->random;
-    const struct scene_operand *all[] = {&s->q, &s->k, &s->v, &s->f, &s->o};
-    float row[ROW];
-    s->poisoned = s->count;
-    if (s->count < 2 || !random_chance(r, 20))
-        return;
-    s->poisoned = random_in(r, 0, s->count - 1);
-    const struct scene_sequence *q = &s->sequence[s->poisoned];
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        for (uint32_t n = 0; n < q->rows && all[i]->offset; n++) {
-            uint32_t head = random_in(r, 0, all[i]->heads - 1);
-            scene_load(all[i], s->image, q->row0 + n, head, row);
-            row[random_in(r, 0, all[i]->channels - 1)] = NAN;
-            scene_store(all[i], s->image, q->row0 + n, head, row);
-        }
-}
-
 static void fill_mask(struct scene *s)
 {
     struct random *r = &s->random;
@@ -362,14 +342,19 @@ static void fill_sinks(struct scene *s)
     scene_store(&s->sinks, s->image, 0, 0, row);
 }
 
+void scene_hold(ratp_dtype dtype, uint32_t channels, float *row)
+{
+    float stored[ROW];
+    store_row(stored, dtype, channels, row);
+    dtype_load_row(stored, dtype, channels, row);
+}
+
 /* Random numbers that a row of the cache can hold. */
 static void fill_row(struct random *r, ratp_dtype dtype, uint32_t channels, float *row)
 {
-    float stored[ROW];
     for (uint32_t c = 0; c < channels; c++)
         row[c] = random_normal(r);
-    store_row(stored, dtype, channels, row);
-    dtype_load_row(stored, dtype, channels, row);
+    scene_hold(dtype, channels, row);
 }
 
 /* Past tokens, and the new ones too where no memory operation makes them. */
@@ -391,10 +376,6 @@ static bool fill_cache(struct scene *s)
             fill_row(r, shape->k_dtype, shape->head_size, q->k + n);
         for (size_t n = 0; n < end * v_row; n += shape->value_size)
             fill_row(r, shape->v_dtype, shape->value_size, q->v + n);
-        /* Queries that the mask hides a token from must not notice. */
-        if (s->mask.offset && shape->v_dtype <= RATP_BF16 && random_chance(r, 30))
-            for (size_t c = 0, at = random_in(r, 0, end - 1) * v_row; c < v_row; c++)
-                q->v[at + c] = NAN;
         for (uint32_t p = 0; p < filled; p++)
             scene_put(s, s->image, q, p, p >= q->pos0, q->k + p * k_row, q->v + p * v_row);
         if (!shape->memory)
@@ -558,11 +539,14 @@ bool scene_make(struct scene *s, uint64_t seed, const struct fixture_options *on
     fill_operand(s, &s->v, 1);
     fill_operand(s, &s->f, 2);
     fill_operand(s, &s->o, 1);
-    poison(s);
     fill_mask(s);
     fill_sinks(s);
     fill_parts(s);
-    return fill_cache(s);
+    if (!fill_cache(s))
+        return false;
+    if (s->only.spoilt || random_chance(&s->random, 20))
+        scene_spoil(s);
+    return true;
 }
 
 void scene_free(struct scene *s)
@@ -590,7 +574,7 @@ void scene_describe(const struct scene *s, char *text, size_t size)
                      s->layer, s->layers, h->memory ? ", memory" : "", h->softcap > 0 ? ", cap" : "",
                      s->o.offset ? ", gate" : "", s->mask.offset ? ", mask" : "",
                      s->sloped ? ", slopes" : "", s->sinks.offset ? ", sinks" : "",
-                     s->causal ? "" : ", all keys", s->poisoned < s->count ? ", NaN" : "");
+                     s->causal ? "" : ", all keys", s->spoilt ? ", spoilt" : "");
     for (uint32_t i = 0; i < s->count && n > 0 && (size_t)n < size; i++) {
         const struct scene_sequence *q = &s->sequence[i];
         n += snprintf(text + n, size - (size_t)n, " %u+%u%s d%uw%us%u", q->pos0, q->rows,

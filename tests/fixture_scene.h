@@ -20,6 +20,7 @@ struct scene_sequence {
     uint32_t sinks, dilation, window; /* dense: dilation 1 */
     uint32_t ring_slots, old_slots;
     struct scene_run kept, ring, old_ring, line;
+    bool loose; /* huge numbers are near: of the results only what is NaN is compared */
     uint64_t state_in, state_out; /* arena offsets */
     float *k, *v; /* [position][kv_head][channel]: K rotated, as in the cache; past, or all */
 };
@@ -42,7 +43,7 @@ struct scene {
     bool slot_major;          /* [slot][head] in a page, else [head][slot] */
     bool causal, external;
     uint32_t count, rows;
-    uint32_t poisoned;        /* a sequence with NaN among its inputs; count: none */
+    bool spoilt;              /* numbers among the inputs are not finite, or huge */
     struct scene_sequence sequence[SCENE_SEQUENCES];
     uint64_t *page;           /* arena offset of each page of the list */
     bool *page_layered;
@@ -76,6 +77,11 @@ void scene_store(const struct scene_operand *operand, uint8_t *image, uint32_t r
                  const float *from);
 void scene_load(const struct scene_operand *operand, const uint8_t *image, uint32_t row,
                 uint32_t head, float *to);
+
+/* What a row of the cache holds of `channels` numbers. */
+void scene_hold(ratp_dtype dtype, uint32_t channels, float *row);
+/* Puts numbers that are not finite, or huge, among the inputs of a scene that is made. */
+void scene_spoil(struct scene *scene);
 
 /* The plan's lists, for memory that begins at address `base`. */
 struct scene_plan {

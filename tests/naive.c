@@ -94,6 +94,8 @@ double naive_logit(const struct naive_layer *layer, const double *q, const doubl
     for (uint32_t c = 0; c < layer->head_size; c++)
         logit += q[c] * k[c];
     logit *= layer->scale != 0 ? layer->scale : 1 / sqrt(layer->head_size);
+    if (!isfinite((float)logit))
+        return NAN;
     return layer->softcap > 0 ? layer->softcap * tanh(logit / layer->softcap) : logit;
 }
 
@@ -105,7 +107,7 @@ static void attend_row(const struct naive_layer *layer, const struct naive_span 
     uint32_t d = layer->head_size, dv = value_size_of(layer), heads = layer->kv_heads;
     uint32_t kv_head = head / (layer->query_heads / heads);
     double sink = layer->sinks ? (double)layer->sinks[head] : -INFINITY;
-    double maximum = sink, total = sink > -INFINITY ? 1 : 0;
+    double maximum = sink, total = sink == -INFINITY ? 0 : isfinite(sink) ? 1 : NAN;
     size_t first_pair = ((size_t)query * layer->query_heads + head) * span->keys;
     const double *mask = span->mask ? span->mask + first_pair : NULL;
     const unsigned char *set = span->set ? span->set + first_pair : NULL;
@@ -116,11 +118,13 @@ static void attend_row(const struct naive_layer *layer, const struct naive_span 
         if (set ? !set[j]
                 : span->causal && !naive_attends(variant, (uint64_t)span->first + query, j))
             continue;
+        if (mask && mask[j] == -INFINITY)
+            continue;
         double logit = naive_logit(layer, q, k + ((size_t)j * heads + kv_head) * d);
         if (mask)
             logit += mask[j];
-        if (logit == -INFINITY)
-            continue;
+        if (!isfinite((float)logit))
+            logit = NAN;
         ++*attended;
         double raised = fmax(maximum, logit), shrink = exp(maximum - raised);
         double weight = exp(logit - raised);
@@ -129,9 +133,9 @@ static void attend_row(const struct naive_layer *layer, const struct naive_span 
         for (uint32_t c = 0; c < dv; c++)
             out[c] = out[c] * shrink + weight * v[((size_t)j * heads + kv_head) * dv + c];
     }
-    for (uint32_t c = 0; c < dv && *attended; c++)
-        out[c] /= total;
-    *lse = total > 0 ? maximum + log(total) : -INFINITY;
+    for (uint32_t c = 0; c < dv && total != 0; c++)
+        out[c] = isfinite(out[c] / total) ? out[c] / total : NAN;
+    *lse = total != 0 ? maximum + log(total) : -INFINITY;
 }
 
 void naive_attend(const struct naive_layer *layer, const struct naive_span *span,

@@ -2,6 +2,7 @@
  * where the variant says so. */
 #include "naive.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,11 +44,14 @@ static const double *key_of(const struct sequence *s, uint32_t t, uint32_t kv_he
 
 /* ---- Choosing ---- */
 
-/* Highest first, ties to the lower index. */
+/* Highest first, ties to the lower index. One that is not finite is the highest. */
 static int compare(const void *a, const void *b)
 {
     const struct scored *x = a, *y = b;
-    if (x->score != y->score)
+    bool x_odd = !isfinite((float)x->score), y_odd = !isfinite((float)y->score);
+    if (x_odd != y_odd)
+        return x_odd ? -1 : 1;
+    if (!x_odd && x->score != y->score)
         return x->score > y->score ? -1 : 1;
     return x->index < y->index ? -1 : x->index > y->index;
 }
@@ -77,6 +81,8 @@ static double block_score(const struct sequence *s, ratp_variant_kind kind, cons
         double least = INFINITY, most = -INFINITY, sum = 0;
         for (uint32_t t = first; t < first + count; t++) {
             double k = key_of(s, t, kv_head)[c];
+            if (!isfinite(k))
+                return NAN;
             least = fmin(least, k);
             most = fmax(most, k);
             sum += k;
@@ -102,7 +108,8 @@ static double choose_blocks(const struct sequence *s, const struct ratp_variant 
         for (uint32_t h = first; h < end; h++)
             s->list[b].score +=
                 block_score(s, v->kind, query_of(s, t, h), kv_head, b * block, block);
-        size = fmax(size, fabs(s->list[b].score));
+        if (isfinite(s->list[b].score))
+            size = fmax(size, fabs(s->list[b].score));
     }
     double gap = choose(s->list, own, others);
     memset(set, 0, s->tokens->count);
@@ -124,6 +131,8 @@ static void observe(const struct sequence *s, uint32_t kv_head, uint32_t count, 
             double most = -INFINITY, total = 0;
             for (uint32_t j = 0; j <= i; j++) {
                 s->list[j].score = naive_logit(s->layer, q, key_of(s, s->visible[j], kv_head));
+                if (isnan(s->list[j].score)) /* takes all votes */
+                    s->list[j].score = (double)FLT_MAX;
                 most = fmax(most, s->list[j].score);
             }
             for (uint32_t j = 0; j <= i; j++)

@@ -63,8 +63,12 @@ static void load_queries(struct stream *s, const struct batch *batch)
             s->query[i][c] *= (double)shape->scale;
         memset(s->sum[i], 0, shape->value_size * sizeof **s->sum);
         float sink = sink_of(batch, i);
-        s->maximum[i] = (double)sink;
-        s->total[i] = sink > -INFINITY ? 1 : 0;
+        s->maximum[i] = -INFINITY;
+        s->total[i] = 0;
+        if (sink != -INFINITY) {
+            s->maximum[i] = finite_or_nan((double)sink);
+            s->total[i] = isfinite(sink) ? 1 : NAN;
+        }
     }
 }
 
@@ -107,7 +111,8 @@ static float mask_at(const struct batch *batch, uint32_t i, uint32_t position)
     return dtype_load(row + view_start + position * dtype_size(mask->dtype), mask->dtype);
 }
 
-/* Logits of row i; -inf for a key that it does not see. */
+/* Logits of row i; -inf for a key that it does not see, and NaN for one that it sees and
+ * whose logit, or its product before the soft-cap, float32 does not hold. */
 static void score_row(struct stream *restrict s, const struct batch *batch,
                       const struct gpu_segment *segment, uint32_t i, uint32_t count)
 {
@@ -121,17 +126,19 @@ static void score_row(struct stream *restrict s, const struct batch *batch,
             s->score[key] = -INFINITY;
             continue;
         }
-        s->score[key] = dot(s->query[i], s->key[key], shape->head_size);
+        double x = finite_or_nan(dot(s->query[i], s->key[key], shape->head_size));
         if (softcap > 0)
-            s->score[key] = softcap * tanh(s->score[key] / softcap);
+            x = softcap * tanh(x / softcap);
         if (batch->args->mask.address) {
             double hide = (double)mask_at(batch, i, s->position[key]);
-            s->score[key] = hide == -INFINITY ? hide : s->score[key] + slope * hide;
+            x = hide == -INFINITY ? hide : finite_or_nan(x + slope * hide);
         }
+        s->score[key] = x;
     }
 }
 
-/* One step of the running softmax of row i. */
+/* One step of the running softmax of row i. A logit that is NaN makes its total NaN, and a
+ * weight of 0 leaves NaN of what is not finite. */
 static void accumulate_row(struct stream *restrict s, uint32_t value_size, uint32_t i,
                            uint32_t count)
 {
@@ -167,14 +174,14 @@ static void store_results(struct stream *s, const struct batch *batch)
         /* Zero only when no key was seen. */
         double factor = s->total[i] == 0 ? 0 : 1 / s->total[i];
         for (uint32_t c = 0; c < channels; c++)
-            s->sum[i][c] *= factor;
+            s->sum[i][c] = finite_or_nan(s->sum[i][c] * factor);
         if (args->o.address) {
             dtype_load_row(operand_at(&args->o, row, head), args->o.dtype, channels, gate);
             for (uint32_t c = 0; c < channels; c++)
                 s->sum[i][c] /= 1 + exp(-(double)gate[c]);
         }
         for (uint32_t c = 0; c < channels; c++)
-            s->row[c] = (float)s->sum[i][c];
+            s->row[c] = (float)finite_or_nan(s->sum[i][c]);
         dtype_store_row(operand_at(&args->out, row, head), args->out.dtype, channels, s->row);
         if (args->lse.address)
             dtype_store(operand_at(&args->lse, row, head), args->lse.dtype,
@@ -274,6 +281,7 @@ ratp_status reference_merge(struct backend *b, struct stream *s, const struct me
                 double x = (double)dtype_load(operand_at(lse, token, head), lse->dtype);
                 maximum = x > maximum ? x : maximum;
             }
+            /* A part whose log-sum-exp is NaN or inf makes the total NaN. */
             for (uint32_t part = 0; part < args->parts; part++) {
                 const struct operand *lse = &args->part_lse[part], *out = &args->part_out[part];
                 double x = (double)dtype_load(operand_at(lse, token, head), lse->dtype);
@@ -287,7 +295,7 @@ ratp_status reference_merge(struct backend *b, struct stream *s, const struct me
             }
             double factor = total == 0 ? 0 : 1 / total;
             for (uint32_t c = 0; c < args->value_size; c++)
-                s->row[c] = (float)(sum[c] * factor);
+                s->row[c] = (float)finite_or_nan(sum[c] * factor);
             dtype_store_row(operand_at(&args->out, token, head), args->out.dtype, args->value_size,
                             s->row);
             if (args->lse.address)

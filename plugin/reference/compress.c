@@ -3,7 +3,7 @@
 
 #include "../dtype.h"
 
-#include <math.h>
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,6 +80,9 @@ static void vote(const struct ballot *ballot, uint32_t query, uint32_t g)
             key[c] = values[c];
         double x = (double)shape->scale * dot(turned, key, d);
         ballot->logits[i] = softcap > 0 ? softcap * tanh(x / softcap) : x;
+        /* One that is not finite takes all votes of its row: so its key is kept, and shows. */
+        if (!isfinite((float)x))
+            ballot->logits[i] = (double)FLT_MAX;
         most = fmax(most, ballot->logits[i]);
     }
     for (uint32_t i = 0; i < keys; i++)
@@ -102,12 +105,9 @@ static void pool(const struct ballot *ballot)
     }
 }
 
-/* Of equal scores the higher number is worse, and NaN is worse than all. */
+/* Of equal scores, which are finite, the higher number is worse. */
 static bool worse(const float *score, uint32_t a, uint32_t b)
 {
-    bool a_none = isnan(score[a]), b_none = isnan(score[b]);
-    if (a_none || b_none)
-        return a_none && b_none ? a > b : a_none;
     return score[a] < score[b] || (!(score[a] > score[b]) && a > b);
 }
 

@@ -4,6 +4,8 @@
 
 #include "../plan/plan.h"
 
+#include <math.h>
+
 enum {
     MAX_CHANNELS = 256, /* the ABI's largest head */
     LANES = 8,          /* sums of a dot product; divides every head size */
@@ -67,6 +69,12 @@ void rotation_at(const struct layer_shape *shape, uint32_t position, struct rota
 void rotate(const struct layer_shape *shape, const struct rotation *rotation, double *row);
 /* Undoes `rotate`, its YaRN attention factor too. */
 void rotate_back(const struct layer_shape *shape, const struct rotation *rotation, double *row);
+
+/* NaN for what float32 does not hold. */
+static inline double finite_or_nan(double x)
+{
+    return isfinite((float)x) ? x : NAN;
+}
 
 /* Several sums, so that the compiler may use vectors. */
 static inline double dot(const double *restrict a, const double *restrict b, uint32_t channels)

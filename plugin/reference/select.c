@@ -3,7 +3,6 @@
 
 #include "../dtype.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +21,17 @@ static uint8_t *entry_of(const struct plan *plan, const struct layer_shape *shap
               (uint64_t)(entry % in_page) * entry_bytes);
 }
 
+/* NaN where one of the two is not finite: such a block has no extremes, and is chosen first. */
+static float least_of(float a, float b)
+{
+    return !isfinite(a) || !isfinite(b) ? NAN : a < b ? a : b;
+}
+
+static float greatest_of(float a, float b)
+{
+    return !isfinite(a) || !isfinite(b) ? NAN : a > b ? a : b;
+}
+
 static void summarise(const struct memory_args *args, const struct gpu_summary *summary,
                       uint32_t head, uint32_t entry)
 {
@@ -36,8 +46,8 @@ static void summarise(const struct memory_args *args, const struct gpu_summary *
                                    entry * summary->entry_tokens + i, offset, head);
         dtype_load_row(slot.k, shape->k_dtype, d, row);
         for (uint32_t c = 0; c < d; c++) {
-            least[c] = i && least[c] <= row[c] ? least[c] : row[c];
-            greatest[c] = i && greatest[c] >= row[c] ? greatest[c] : row[c];
+            least[c] = i ? least_of(least[c], row[c]) : least_of(row[c], row[c]);
+            greatest[c] = i ? greatest_of(greatest[c], row[c]) : greatest_of(row[c], row[c]);
             sum[c] += row[c];
         }
     }
@@ -75,7 +85,8 @@ static float score_block(const struct attend_args *args, const struct gpu_view *
     uint32_t d = shape->head_size, entries = view->block / view->entry_tokens;
     ratp_dtype dtype = dtype_of_extremes(shape->k_dtype);
     float least[MAX_CHANNELS], greatest[MAX_CHANNELS];
-    double total = 0, best[MAX_CHANNELS] = {0};
+    float low[MAX_CHANNELS] = {0}, high[MAX_CHANNELS] = {0};
+    double total = 0;
     for (uint32_t e = 0; e < entries; e++) {
         const uint8_t *entry =
             entry_of(args->plan, shape, view, args->slab, kv_head, view->entry_at,
@@ -89,14 +100,14 @@ static float score_block(const struct attend_args *args, const struct gpu_view *
         dtype_load_row(entry, dtype, d, least);
         dtype_load_row(entry + dtype_row_bytes(dtype, d), dtype, d, greatest);
         for (uint32_t c = 0; c < d; c++) {
-            double x = fmax(query[c] * (double)least[c], query[c] * (double)greatest[c]);
-            best[c] = e ? fmax(best[c], x) : x;
+            low[c] = e ? least_of(low[c], least[c]) : least[c];
+            high[c] = e ? greatest_of(high[c], greatest[c]) : greatest[c];
         }
     }
     if (view->select == SELECT_MEAN)
         return (float)(total / view->block);
     for (uint32_t c = 0; c < d; c++)
-        total += best[c];
+        total += query[c] * (double)(query[c] > 0 ? high[c] : low[c]);
     return (float)total;
 }
 
@@ -114,6 +125,14 @@ static void load_query(const struct attend_args *args, uint32_t row, uint32_t he
         rotate(args->shape, rotation, query);
 }
 
+/* One that is not finite is better than all others, so that it is attended and shows. */
+static bool better(float a, float b)
+{
+    if (!isfinite(a) || !isfinite(b))
+        return isfinite(b);
+    return a > b;
+}
+
 /* The `want` best of `count` scores, the lower number where they are equal, marked. */
 static void mark_best(const float *score, uint32_t count, uint32_t want, bool *chosen)
 {
@@ -121,7 +140,7 @@ static void mark_best(const float *score, uint32_t count, uint32_t want, bool *c
     for (uint32_t n = 0; n < want; n++) {
         uint32_t best = count;
         for (uint32_t i = 0; i < count; i++)
-            if (!chosen[i] && (best == count || score[i] > score[best]))
+            if (!chosen[i] && (best == count || better(score[i], score[best])))
                 best = i;
         chosen[best] = true;
     }

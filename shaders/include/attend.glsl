@@ -15,6 +15,7 @@ layout(constant_id = 19) const uint V_HEAD = 0;
 
 #include "plan.glsl"
 #include "rope.glsl"
+#include "finite.glsl"
 
 layout(constant_id = 0) const uint KV_HEADS = 1;
 layout(constant_id = 1) const uint GROUP = 1; // query heads of a key/value head
@@ -50,9 +51,6 @@ layout(push_constant, std430) uniform Push {
 } push;
 
 const uint QUERY_HEADS = KV_HEADS * GROUP;
-
-// Below every logit; the maximum of a row that has seen no key.
-const float NOTHING = -3.4028234e38;
 
 Rope attend_rope()
 {
@@ -111,10 +109,12 @@ uvec2 sinks_address()
 vec2 row_start(uint query_head, bool first)
 {
     uvec2 sinks = sinks_address();
-    float sink = NOTHING;
-    if (first && present(sinks))
-        sink = Floats(plus(sinks, query_head * 4)).at[0];
-    return sink > NOTHING ? vec2(sink, 1) : vec2(NOTHING, 0);
+    if (!first || !present(sinks))
+        return vec2(NOTHING, 0);
+    float sink = Floats(plus(sinks, query_head * 4)).at[0];
+    if (floatBitsToUint(sink) == MINUS_INFINITY)
+        return vec2(NOTHING, 0);
+    return vec2(is_finite(sink) ? max(sink, LEAST_LOGIT) : NOT_FINITE, 1);
 }
 
 // The factor on a query head's mask.
@@ -125,20 +125,21 @@ float mask_slope(View view, uint query_head)
     return Floats(plus(push.plan, view.slopes + query_head * 4)).at[0];
 }
 
-// From the scaled product q . k to a logit. `token` counts within the view and
+// From the scaled product q . k to a logit: NOTHING where the mask hides the key, NOT_FINITE
+// where the product or what it becomes is not finite. `token` counts within the view and
 // `index` is the key's number in its sequence, which is its position.
 float logit(float product, uint view, uint token, uint query_head, uint index, float slope)
 {
-    float x = product;
-    if (SOFTCAP != 0)
-        x = SOFTCAP - 2 * SOFTCAP / (exp(2 / SOFTCAP * x) + 1); // tanh() may overflow
+    float x = SOFTCAP != 0 ? soft_capped(product, SOFTCAP) : product;
+    bool finite = is_finite(product), hidden = false;
     if (MASK_TYPE != 0) {
         uvec2 row = plus(plus(push.mask, view, push.mask_view), token, push.mask_token);
         float hide = load1(plus(row, query_head, push.mask_head), MASK_TYPE, index);
-        // A key that the mask hides may hold anything, NaN too.
-        x = floatBitsToUint(hide) == 0xff800000u ? hide : x + slope * hide;
+        hidden = floatBitsToUint(hide) == MINUS_INFINITY;
+        x += slope * hide;
+        finite = finite && is_finite(x);
     }
-    return x;
+    return hidden ? NOTHING : finite ? max(x, LEAST_LOGIT) : NOT_FINITE;
 }
 
 uvec2 query_row(uint row, uint query_head)
@@ -146,13 +147,19 @@ uvec2 query_row(uint row, uint query_head)
     return plus(plus(push.q, row, push.q_token), query_head, push.q_head);
 }
 
-// Writes channels c and c + 1 of a result, through the output gate.
-void store_out(uint row, uint query_head, uint c, vec2 y)
+// Writes channels c and c + 1 of a result, through the output gate: NaN where the row's maximum
+// says so, and where the result or its gate is not finite (an infinite gate is open or shut).
+void store_out(uint row, uint query_head, uint c, vec2 y, float maximum)
 {
+    bvec2 odd = is_odd(y);
     if (O_TYPE != 0) {
         vec2 o = load2(plus(plus(push.o, row, push.o_token), query_head, push.o_head), O_TYPE, c);
         y /= 1 + exp(-o);
+        uvec2 size = floatBitsToUint(o) & 0x7fffffffu;
+        odd = bvec2(odd.x || size.x > INFINITY, odd.y || size.y > INFINITY);
     }
+    odd = maximum < NOT_FINITE ? odd : bvec2(true);
+    y = mix(y, vec2(not_a_number()), odd);
     store2(plus(plus(push.out_, row, push.out_token), query_head, push.out_head), OUT_TYPE, c, y);
 }
 
@@ -162,7 +169,8 @@ void store_lse(uint row, uint query_head, float maximum, float sum)
     if (LSE_TYPE == 0)
         return;
     Words to = Words(plus(plus(push.lse, row, push.lse_token), query_head, push.lse_head));
-    to.at[0] = sum > 0 ? floatBitsToUint(maximum + log(sum)) : 0xff800000u;
+    uint lse = maximum < NOT_FINITE ? floatBitsToUint(maximum + log(sum)) : NOT_A_NUMBER_BITS;
+    to.at[0] = sum > 0 ? lse : MINUS_INFINITY;
 }
 
 // A row of partials: VALUE_SIZE sums, the maximum, the sum of exponentials.

@@ -146,20 +146,35 @@ float row_logit(Work w, uint row, float product, uvec3 seen, float slope)
 {
 #ifdef GATHER
     // It sees the whole block, and no key past it; there is no mask.
-    float y = logit(product, 0, 0, 0, 0, 1);
-    return seen.x <= seen.y && y > NOTHING ? y : NOTHING;
+    return seen.x <= seen.y ? logit(product, 0, 0, 0, 0, 1) : NOTHING;
 #else
     uint token = row_token(w, row);
     uint t = w.view.pos0 + token;
     float x = logit(product, w.tile.view, token, row_head(w, row), seen.z, slope);
-    // What a hidden key holds may be no number: the comparison with one fails.
-    return t >= seen.x && t <= seen.y && x > NOTHING ? x : NOTHING;
+    return t >= seen.x && t <= seen.y ? x : NOTHING;
 #endif
 }
 
-float row_weight(float x, float maximum)
+// The first and the last query of rows from, ..., last. Those of a wave see what all do.
+uvec2 queries_of(Work w, uint from, uint last)
 {
-    return x > NOTHING ? exp(x - maximum) : 0.0;
+#ifdef GATHER
+    return uvec2(0);
+#else
+    return w.view.pos0 + uvec2(row_token(w, from), row_token(w, last));
+#endif
+}
+
+// Whether no row of the workgroup has the key hidden. Where one has, what the key's V holds
+// must not reach it, and 0 times what is not finite is NaN.
+bool seen_by_all(Work w, Key key)
+{
+#ifdef GATHER
+    return key.first <= key.last;
+#else
+    uvec2 t = queries_of(w, 0, w.rows - 1);
+    return MASK_TYPE == 0 && key.first <= t.x && key.last >= t.y;
+#endif
 }
 
 // Whether what the workgroup has is not all that its rows attend.
@@ -169,14 +184,14 @@ bool is_partial(Work w)
 }
 
 // Ends a row of this workgroup: writes channels c ... c + 3 of its weighted sum.
-void finish_channels(Work w, uint row, uint c, vec4 sum, float total)
+void finish_channels(Work w, uint row, uint c, vec4 sum, float maximum, float total)
 {
     uint token = row_token(w, row);
     uint head = row_head(w, row);
     if (!is_partial(w)) {
         vec4 y = total > 0 ? sum / total : vec4(0);
-        store_out(w.view.row0 + token, head, c, y.xy);
-        store_out(w.view.row0 + token, head, c + 2, y.zw);
+        store_out(w.view.row0 + token, head, c, y.xy, maximum);
+        store_out(w.view.row0 + token, head, c + 2, y.zw, maximum);
     } else {
         Floats to = Floats(partial_row(partial_of(w, row), head));
         to.at[c] = sum.x;

@@ -117,10 +117,6 @@ void rope_quad(Rope rope, vec4 coarse, vec4 fine, uint n, inout vec4 x)
 {
     vec2 s = add_angles(coarse.xy, fine.xy);
     vec2 t = add_angles(coarse.zw, fine.zw);
-    if (4 * n >= rope.size) {
-        s = vec2(1, 0);
-        t = vec2(1, 0);
-    }
     vec4 cosine, sine, other;
     if (rope.style == ROPE_HALF && 4 * n < rope.size) {
         cosine = vec4(s.x, t.x, s.x, t.x);
@@ -131,7 +127,8 @@ void rope_quad(Rope rope, vec4 coarse, vec4 fine, uint n, inout vec4 x)
         sine = vec4(-s.y, s.y, -t.y, t.y);
         other = x.yxwz;
     }
-    x = x * cosine + other * sine;
+    // Where nothing turns a neighbour that is not finite stays where it is.
+    x = 4 * n < rope.size ? x * cosine + other * sine : x;
 }
 
 // Turns quad n at position p.

@@ -36,6 +36,17 @@ static void test_device(struct backend *vulkan, struct backend *reference)
         {"external, q4_0",
          {.ops = FIXTURE_EXTERNAL, .max_tokens = 1, .cache_dtype = RATP_Q4_0, .head_size = 64}},
         {"merge", {.ops = FIXTURE_MERGE}},
+        {"not finite: memory, singles",
+         {.ops = FIXTURE_MEMORY | FIXTURE_SINGLES, .max_tokens = 1, .spoilt = true}},
+        {"not finite: memory, 8-bit",
+         {.ops = FIXTURE_MEMORY | FIXTURE_SINGLES, .max_tokens = 1, .cache_dtype = RATP_Q8_0,
+          .head_size = 64, .spoilt = true}},
+        {"not finite: singles", {.ops = FIXTURE_SINGLES, .max_tokens = 1, .spoilt = true}},
+        {"not finite: external", {.ops = FIXTURE_EXTERNAL, .max_tokens = 1, .spoilt = true}},
+        {"not finite: external, q8_0",
+         {.ops = FIXTURE_EXTERNAL, .max_tokens = 1, .cache_dtype = DTYPE_Q8_0_BLOCKS,
+          .head_size = 96, .spoilt = true}},
+        {"not finite: merge", {.ops = FIXTURE_MERGE, .spoilt = true}},
     };
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
         CHECK(fixture_compare_many(vulkan, reference, first_seed + 1000 * i, scenes, &sets[i].only,

@@ -27,6 +27,12 @@ static void test_form(struct backend *vulkan, struct backend *reference, const c
           .max_tokens = 700, .sequences = 1}},
         {"external",
          {.ops = FIXTURE_EXTERNAL, .cache_dtype = RATP_F16, .head_size = 64, .value_size = 64}},
+        {"not finite",
+         {.ops = FIXTURE_PROMPTS, .cache_dtype = RATP_F16, .head_size = 128, .value_size = 128,
+          .spoilt = true}},
+        {"not finite, external",
+         {.ops = FIXTURE_EXTERNAL, .cache_dtype = RATP_F16, .head_size = 64, .value_size = 64,
+          .spoilt = true}},
     };
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
         char name[80];
@@ -75,6 +81,10 @@ static void test_device(struct backend *vulkan, struct backend *reference)
          {.ops = FIXTURE_EXTERNAL, .cache_dtype = DTYPE_Q8_0_BLOCKS, .head_size = 96}},
         {"external, q4_0",
          {.ops = FIXTURE_EXTERNAL, .cache_dtype = RATP_Q4_0, .head_size = 64}},
+        {"not finite: memory, prompts",
+         {.ops = FIXTURE_MEMORY | FIXTURE_PROMPTS, .spoilt = true}},
+        {"not finite: prompts", {.ops = FIXTURE_PROMPTS, .spoilt = true}},
+        {"not finite: external", {.ops = FIXTURE_EXTERNAL, .spoilt = true}},
     };
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
         CHECK(fixture_compare_many(vulkan, reference, first_seed + 1000 * i, scenes, &sets[i].only,

@@ -22,6 +22,11 @@ int main(int argc, char **argv)
           .io_dtype = RATP_F32}},
         {"external", {.ops = FIXTURE_EXTERNAL}},
         {"merge", {.ops = FIXTURE_MERGE}},
+        {"not finite: memory, singles",
+         {.ops = FIXTURE_MEMORY | FIXTURE_SINGLES, .spoilt = true}},
+        {"not finite: prompts", {.ops = FIXTURE_PROMPTS, .spoilt = true}},
+        {"not finite: external", {.ops = FIXTURE_EXTERNAL, .spoilt = true}},
+        {"not finite: merge", {.ops = FIXTURE_MERGE, .spoilt = true}},
     };
     uint32_t count = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 12;
     struct log log = {0};

@@ -323,9 +323,6 @@ const struct vk_caps *vk_device_caps(const struct vk_device *d)
 
 void vk_device_info(struct vk_device *d, struct ratp_device_info *info)
 {
-    *info = d->physical.info;
-    if (!vk_here(d))
-        return; /* nothing is free for a process that did not open it */
     struct vk_memory_stats taken;
     *info = d->physical.info;
     if (vk_alive(d, NULL) != RATP_OK)

@@ -112,11 +112,17 @@ static void test_blocks(void)
         float step = i < 32 ? 32.0f / 127 : i < 64 ? 32e-4f / 127 : 0;
         CHECK(fabsf(back[i] - values[i]) <= 0.52f * step + 0.0005f * fabsf(values[i]));
     }
-    /* A number that is none spoils its block and no other. */
-    values[0] = INFINITY;
-    dtype_store_row(row, RATP_Q8_0, COUNT, values);
-    dtype_load_row(row, RATP_Q8_0, COUNT, back);
-    CHECK(!isfinite(back[0]) && isfinite(back[32]) && back[64] == 0);
+    /* A number that is not finite spoils all of its block and no other, as one does whose
+     * scale float16 does not hold. */
+    static const float odd[] = {NAN, INFINITY, -INFINITY, 1e7f};
+    for (int n = 0; n < 4; n++) {
+        values[5] = odd[n];
+        dtype_store_row(row, RATP_Q8_0, COUNT, values);
+        dtype_load_row(row, RATP_Q8_0, COUNT, back);
+        for (int i = 0; i < 32; i++)
+            CHECK(!isfinite(back[i]));
+        CHECK(isfinite(back[32]) && back[64] == 0);
+    }
 }
 
 /* As GGUF has them. */

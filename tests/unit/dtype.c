@@ -133,6 +133,13 @@ static void test_blocks(void)
     dtype_store_row(row, RATP_Q8_0, COUNT, values);
     dtype_load_row(row, RATP_Q8_0, COUNT, back);
     CHECK(isinf(back[0]) && back[32] == 0 && back[64] == 0);
+    /* The small ones beside such a number are no numbers either. */
+    for (int i = 0; i < 32; i++)
+        values[i] = i == 5 ? 1e7f : 1;
+    dtype_store_row(row, RATP_Q8_0, COUNT, values);
+    dtype_load_row(row, RATP_Q8_0, COUNT, back);
+    for (int i = 0; i < 32; i++)
+        CHECK(!isfinite(back[i]));
 }
 
 /* The same values as GGUF's blocks have, and the same numbers. */

@@ -71,6 +71,7 @@ static void make_pages(struct random *r, struct job *job)
 {
     const struct layer_shape *s = &job->shape;
     float row[256];
+    bool odd = random_chance(r, 25); /* some K are not finite */
     job->from = malloc((size_t)job->from_pages * job->page_bytes);
     for (size_t i = 0; i < (size_t)job->from_pages * job->page_bytes / 4; i++)
         memcpy(job->from + 4 * i, &(uint32_t){NOTHING}, 4);
@@ -81,6 +82,8 @@ static void make_pages(struct random *r, struct job *job)
             unsigned char *v = k + (size_t)s->page_slots * s->k_slot;
             for (uint32_t c = 0; c < s->head_size; c++)
                 row[c] = random_normal(r);
+            if (odd && random_chance(r, 1))
+                row[random_in(r, 0, s->head_size - 1)] = random_chance(r, 50) ? NAN : -INFINITY;
             dtype_store_row(k + (size_t)(slot % s->page_slots) * s->k_slot, s->k_dtype,
                             s->head_size, row);
             for (uint32_t c = 0; c < s->value_size; c++)
@@ -117,6 +120,10 @@ static void make_job(struct random *r, struct job *job)
     job->queries = malloc(job->query_count * sizeof(float));
     for (size_t i = 0; i < job->query_count; i++)
         job->queries[i] = random_normal(r);
+    /* What is not finite has all votes of the queries that see it so. */
+    static const float odd[] = {NAN, INFINITY, -INFINITY};
+    if (random_chance(r, 25))
+        job->queries[random_in(r, 0, (uint32_t)job->query_count - 1)] = odd[random_in(r, 0, 2)];
     /* Ascending, as an earlier compression has left them. */
     job->positions = malloc((size_t)s->kv_heads * job->capacity * sizeof(uint32_t));
     uint32_t gone = job->length - job->held;

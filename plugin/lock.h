@@ -4,6 +4,7 @@
 #define RATPLUS_LOCK_H
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
@@ -26,15 +27,28 @@ static inline void lock_fini(struct lock *lock)
     pthread_mutex_destroy(&lock->mutex);
 }
 
+/* In a child process, whose threads may come at the same time: one of them makes the mutex
+ * anew, and the number is -here meanwhile. */
+static inline void lock_renew(struct lock *lock, int last, int here)
+{
+    while (last != here) {
+        if (last == -here) {
+            sched_yield();
+            last = atomic_load(&lock->process);
+        } else if (atomic_compare_exchange_strong(&lock->process, &last, -here)) {
+            pthread_mutex_init(&lock->mutex, NULL);
+            atomic_store(&lock->process, here);
+            return;
+        }
+    }
+}
+
 static inline void lock_take(struct lock *lock)
 {
     const int here = (int)getpid();
     int last = 0;
-    if (!atomic_compare_exchange_strong(&lock->process, &last, here) && last != here) {
-        /* The first call in a child process, which has one thread. */
-        pthread_mutex_init(&lock->mutex, NULL);
-        atomic_store(&lock->process, here);
-    }
+    if (!atomic_compare_exchange_strong(&lock->process, &last, here) && last != here)
+        lock_renew(lock, last, here);
     pthread_mutex_lock(&lock->mutex);
 }
 

@@ -258,7 +258,8 @@ static void carry(struct cache *c, size_t place, struct cache *source, size_t fr
         if (!s)
             continue;
         s->ordered = moved.ordered < cells ? moved.ordered : (uint32_t)cells;
-        s->end = moved.end;
+        /* Of a part of a sequence nobody knows which tokens were decoded. */
+        s->end = moved.end.tokens <= cells ? moved.end : (struct sequence_end){0};
     }
 }
 

@@ -234,9 +234,9 @@ void cache_describe(ratp_cache *cache, struct ratp_cache_stats *out)
 {
     out->budget_bytes = cache->budget == UINT64_MAX ? 0 : cache->budget;
     out->sequences = cache->sequences;
+    lock_take(&cache->memory_lock);
     for (uint32_t i = 0; i < CACHE_FRAMES; i++)
         out->scratch_bytes += cache->frames[i].params.size;
-    lock_take(&cache->memory_lock);
     out->state_bytes = cache->state_bytes;
     out->scratch_bytes += cache->scratch.size;
     for (const struct pool *pool = cache->pools; pool; pool = pool->next) {

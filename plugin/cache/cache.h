@@ -101,7 +101,7 @@ struct layout {
 struct frame {
     struct mem params;
     ticket busy;
-    bool held; /* by the open step, which reads it until it is over */
+    bool held; /* by the open step, which reads it until it is over, or by a call */
 };
 
 enum { CACHE_FRAMES = 4 };
@@ -131,6 +131,7 @@ struct ratp_cache {
     struct pool *pools;     /* all sizes that ever were */
     struct mem scratch;
     bool scratch_held;      /* by the open step */
+    struct frame frames[CACHE_FRAMES];
 
     struct layout *layouts; /* all that are in use */
     struct layout **buckets; /* [bucket_count] the same by hash */
@@ -140,7 +141,6 @@ struct ratp_cache {
     struct mem rope; /* coarse table, then the fine one */
     struct ratp_rope rotation; /* what they are made from, defaults filled in; no style: all 0 */
     float *factors;            /* rotation.factors; 1 where none were given */
-    struct frame frames[CACHE_FRAMES];
     uint32_t sequences;
     uint64_t numbered;     /* sequences that ever were */
     uint64_t steps;        /* steps that ever were */
@@ -342,10 +342,12 @@ ratp_status seq_load(ratp_cache *cache, const struct snapshot_source *from, ratp
 
 struct blob;
 
-/* Puts the bytes where kernels read them: plan->params. The caller sets the
- * frame's `busy` once the work that reads them has a ticket. */
+/* Puts the bytes where kernels read them: plan->params. The frame is the caller's until
+ * frame_give. */
 ratp_status frame_upload(ratp_cache *cache, const struct blob *blob, struct plan *plan,
                          struct frame **out, struct error *err);
+/* Others may have it when the ticket of the work that reads it has passed; 0: there is none. */
+void frame_give(ratp_cache *cache, struct frame *frame, ticket busy);
 /* The entry of a page list. */
 struct gpu_page page_at(const ratp_cache *cache, uint64_t address);
 

@@ -149,6 +149,7 @@ static ratp_status run(const ratp_seq *seq, const struct seq_store *other, struc
     struct backend *b = seq->cache->backend;
     struct plan plan = {0};
     struct frame *frame = NULL;
+    ticket done = 0;
     struct stream *stream = NULL;
     struct mem work = {0};
     ratp_status status = upload_pages(seq, other, &plan, &frame, err);
@@ -160,9 +161,11 @@ static ratp_status run(const ratp_seq *seq, const struct seq_store *other, struc
     if (!status)
         status = record(seq, other, stream, &plan, &work, err);
     if (!status)
-        status = b->ops->stream_submit(b, stream, &frame->busy, err);
+        status = b->ops->stream_submit(b, stream, &done, err);
     else if (stream)
         b->ops->stream_drop(b, stream);
+    if (frame)
+        frame_give(seq->cache, frame, done);
     if (work.size)
         b->ops->mem_free(b, &work);
     return status;

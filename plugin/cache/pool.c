@@ -347,6 +347,13 @@ bool cache_give_back(struct spare *spare)
         cache->backend->ops->mem_free_spare(cache->backend, &cache->scratch);
         any = true;
     }
+    for (uint32_t i = 0; i < CACHE_FRAMES; i++) {
+        struct frame *frame = &cache->frames[i];
+        if (frame->held || !frame->params.size)
+            continue;
+        cache->backend->ops->mem_free_spare(cache->backend, &frame->params);
+        any = true;
+    }
     lock_give(&cache->memory_lock);
     return any;
 }

@@ -55,10 +55,8 @@ static void free_step(ratp_step *step)
     const struct backend_ops *ops = cache->backend->ops;
     if (step->stream)
         ops->stream_drop(cache->backend, step->stream);
-    if (step->frame) {
-        step->frame->busy = ops->latest(cache->backend);
-        step->frame->held = false;
-    }
+    if (step->frame)
+        frame_give(cache, step->frame, ops->latest(cache->backend));
     scratch_release(cache);
     for (uint32_t i = 0; i < step->count; i++)
         if (step->parts[i].seq)

@@ -328,8 +328,6 @@ ratp_status step_plan(ratp_step *step, struct error *err)
         status = place_scratch(step, &blob, err);
     if (!status)
         status = frame_upload(cache, &blob, &step->plan, &step->frame, err);
-    if (!status)
-        step->frame->held = true;
     blob_free(&blob);
     return status;
 }

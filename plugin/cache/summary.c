@@ -146,7 +146,7 @@ static ratp_status make_plan(const struct held *held, struct blob *blob, struct 
 }
 
 static ratp_status run(const struct held *held, const struct plan *plan,
-                       const struct plan_class *classes, struct frame *frame, struct error *err)
+                       const struct plan_class *classes, ticket *done, struct error *err)
 {
     const ratp_cache *cache = held->cache;
     const uint32_t *slab_store = held->layout->slab_store;
@@ -167,7 +167,7 @@ static ratp_status run(const struct held *held, const struct plan *plan,
         b->ops->stream_drop(b, stream);
         return status;
     }
-    return b->ops->stream_submit(b, stream, &frame->busy, err);
+    return b->ops->stream_submit(b, stream, done, err);
 }
 
 ratp_status stores_summarise(ratp_cache *cache, const struct layout *layout,
@@ -191,8 +191,11 @@ ratp_status stores_summarise(ratp_cache *cache, const struct layout *layout,
         status = make_plan(&held, &blob, &plan, classes, err);
     if (!status)
         status = frame_upload(cache, &blob, &plan, &frame, err);
-    if (!status)
-        status = run(&held, &plan, classes, frame, err);
+    if (!status) {
+        ticket done = 0;
+        status = run(&held, &plan, classes, &done, err);
+        frame_give(cache, frame, done);
+    }
     blob_free(&blob);
     free(classes);
     return status;

@@ -381,7 +381,7 @@ static ratp_status copy_slab(const struct change *change, struct stream *stream,
     return status;
 }
 
-static ratp_status run_moves(const struct change *change, struct frame *frame, struct error *err)
+static ratp_status run_moves(const struct change *change, ticket *done, struct error *err)
 {
     ratp_cache *cache = change->seq->cache;
     struct backend *b = cache->backend;
@@ -404,7 +404,7 @@ static ratp_status run_moves(const struct change *change, struct frame *frame, s
         b->ops->stream_drop(b, stream);
         return status;
     }
-    return b->ops->stream_submit(b, stream, &frame->busy, err);
+    return b->ops->stream_submit(b, stream, done, err);
 }
 
 static ratp_status move_tokens(struct change *change, struct error *err)
@@ -414,8 +414,11 @@ static ratp_status move_tokens(struct change *change, struct error *err)
     ratp_status status = make_plan(change, &blob, err);
     if (!status)
         status = frame_upload(change->seq->cache, &blob, &change->plan, &frame, err);
-    if (!status)
-        status = run_moves(change, frame, err);
+    if (!status) {
+        ticket done = 0;
+        status = run_moves(change, &done, err);
+        frame_give(change->seq->cache, frame, done);
+    }
     blob_free(&blob);
     return status;
 }

@@ -11,11 +11,12 @@ struct gpu_page page_at(const ratp_cache *cache, uint64_t address)
                              {(uint32_t)v, (uint32_t)(v >> 32)}};
 }
 
-ratp_status frame_upload(ratp_cache *cache, const struct blob *blob, struct plan *plan,
-                         struct frame **out, struct error *err)
+/* One that nothing holds, if there is one its work is done. */
+static struct frame *take_frame(ratp_cache *cache)
 {
     struct backend *b = cache->backend;
     struct frame *frame = NULL;
+    lock_take(&cache->memory_lock);
     for (uint32_t i = 0; i < CACHE_FRAMES; i++) {
         struct frame *other = &cache->frames[i];
         if (other->held)
@@ -27,6 +28,24 @@ ratp_status frame_upload(ratp_cache *cache, const struct blob *blob, struct plan
             break;
         }
     }
+    frame->held = true;
+    lock_give(&cache->memory_lock);
+    return frame;
+}
+
+void frame_give(ratp_cache *cache, struct frame *frame, ticket busy)
+{
+    lock_take(&cache->memory_lock);
+    frame->busy = busy;
+    frame->held = false;
+    lock_give(&cache->memory_lock);
+}
+
+ratp_status frame_upload(ratp_cache *cache, const struct blob *blob, struct plan *plan,
+                         struct frame **out, struct error *err)
+{
+    struct backend *b = cache->backend;
+    struct frame *frame = take_frame(cache);
     ratp_status status = b->ops->wait(b, frame->busy, err);
     if (!status && frame->params.size < blob->size) {
         struct mem grown;
@@ -37,8 +56,10 @@ ratp_status frame_upload(ratp_cache *cache, const struct blob *blob, struct plan
             frame->params = grown;
         }
     }
-    if (status)
+    if (status) {
+        frame_give(cache, frame, frame->busy);
         return status;
+    }
     memcpy(frame->params.host, blob->data, blob->size);
     *out = frame;
     plan->params = &frame->params;

@@ -303,7 +303,7 @@ bool vk_device_close(struct vk_device **device)
         vk_pipelines_fini(d);
         if (d->timeline && !d->left)
             d->vk.vkDestroySemaphore(d->handle, d->timeline, NULL);
-        if (!d->imported && !d->left)
+        if (!d->imported && !d->left && d->vk.vkDestroyDevice)
             d->vk.vkDestroyDevice(d->handle, NULL);
     }
     if (here) {

@@ -215,6 +215,7 @@ void vk_device_describe(const struct vk_instance *instance, uint32_t index,
 {
     const struct vk_physical *p = &instance->physical[index];
     *info = p->info;
-    if (p->memory.memoryHeapCount)
+    /* A child process does not ask the driver that its parent has loaded. */
+    if (instance->process == getpid() && p->memory.memoryHeapCount)
         info->memory_free = vk_physical_room(&instance->calls, p, p->local_heap, 0);
 }

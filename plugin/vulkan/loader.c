@@ -1,11 +1,13 @@
 #define VOLK_IMPLEMENTATION
 #include "internal.h"
 
+#include "../lock.h"
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static bool loaded;
 
 /* Guards volk's vkGetDeviceProcAddr, which volkLoadDeviceTable reads. */
-static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct lock table_lock = LOCK_INITIALIZER;
 
 static void load_once(void)
 {
@@ -44,8 +46,8 @@ bool vk_calls_load(struct vk_calls *calls, PFN_vkGetInstanceProcAddr get, VkInst
 void vk_device_table_load(struct VolkDeviceTable *table, const struct vk_calls *calls,
                           VkDevice device)
 {
-    pthread_mutex_lock(&table_lock);
+    lock_take(&table_lock);
     vkGetDeviceProcAddr = calls->GetDeviceProcAddr;
     volkLoadDeviceTable(table, device);
-    pthread_mutex_unlock(&table_lock);
+    lock_give(&table_lock);
 }

@@ -268,13 +268,18 @@ static void give(struct vk_device *d, struct mem *m, bool spare)
         return;
     }
     pthread_mutex_lock(&d->lock);
-    if (spare) { /* before those that wait for streams which are still open */
+    if (spare) {
+        /* Before those that wait for streams which are still open, and behind those that are
+         * timed already: what passes first stands first. */
+        struct vk_piece **at = &d->freed;
+        while (*at && (*at)->timed)
+            at = &(*at)->next;
         p->timed = true;
         p->ticket = vk_latest(d);
-        p->next = d->freed;
-        if (!d->freed)
+        p->next = *at;
+        if (!*at)
             d->freed_tail = &p->next;
-        d->freed = p;
+        *at = p;
     } else {
         p->serial = d->serial;
         p->next = NULL;

@@ -110,7 +110,7 @@ static void query_queues(const struct vk_calls *calls, struct vk_physical *p)
             p->compute_families[p->compute_family_count++] = i;
     }
     if (p->queue_family == UINT32_MAX)
-        why_not(p, "no queue family with compute");
+        why_not(p, "has no queue family with compute");
 }
 
 static void query_memory(const struct vk_calls *calls, struct vk_physical *p)

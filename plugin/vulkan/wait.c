@@ -1,6 +1,7 @@
 /* Waiting: for tickets, which are values of the device's timeline semaphore, and for
- * whatever must have ended before something is destroyed. No wait is endless: a device that
- * finishes nothing for as long as its limit counts as lost. */
+ * whatever must have ended before something is destroyed. A device that
+ * finishes nothing for as long as its limit counts as lost, so that no wait is endless unless
+ * the host sets no limit. */
 #include "internal.h"
 
 #include <time.h>
@@ -65,6 +66,14 @@ static bool no_memory(VkResult result)
     return result == VK_ERROR_OUT_OF_HOST_MEMORY || result == VK_ERROR_OUT_OF_DEVICE_MEMORY;
 }
 
+/* After a wait that succeeded, which a lost device may answer too. */
+static VkResult confirm(struct vk_device *d, VkSemaphore semaphore)
+{
+    uint64_t value = 0;
+    VkResult result = counter_value(d, semaphore, &value);
+    return result == VK_ERROR_DEVICE_LOST ? result : VK_SUCCESS;
+}
+
 /* Waits until the semaphore has reached `value`; VK_TIMEOUT when it stood still for as long
  * as the limit. A wait `for_all` comes before a destruction: it goes on when the device is
  * said to be lost and when there is no memory for it, because work may be in flight all the
@@ -83,6 +92,8 @@ static VkResult await(struct vk_device *d, VkSemaphore semaphore, uint64_t value
     for (;;) {
         uint64_t left = d->wait_limit - still, part = left < slice ? left : slice, began = now();
         VkResult result = d->vk.vkWaitSemaphores(d->handle, &info, part);
+        if (result == VK_SUCCESS)
+            return confirm(d, semaphore);
         if (for_all && no_memory(result))
             pause_briefly();
         else if (result != VK_TIMEOUT)
@@ -142,6 +153,16 @@ ratp_status vk_wait(struct vk_device *d, ticket t, struct error *err)
     }
 }
 
+/* The driver answered a wait with what no wait may be answered with. */
+static void wait_failed(struct vk_device *d, VkResult result)
+{
+    atomic_store(&d->stuck, true);
+    if (!atomic_exchange(&d->lost, true))
+        log_write(&d->log, RATP_LOG_ERROR,
+                  "device \"%s\" counts as lost: a wait for all its work failed with %s (%d)",
+                  d->physical.info.name, vk_result_name(result), (int)result);
+}
+
 /* Whether the semaphore has reached `value`, or will never tell because the driver says that
  * the device is lost: by Vulkan's rules nothing is in use then. One look, when the limit has
  * passed once; otherwise a wait. */
@@ -158,8 +179,10 @@ static bool settle_semaphore(struct vk_device *d, VkSemaphore semaphore, uint64_
     }
     if (result == VK_ERROR_DEVICE_LOST)
         vk_failed(d, result, "a wait for all work", NULL);
-    else if (result != VK_SUCCESS)
+    else if (result == VK_TIMEOUT)
         stand_still(d, NULL);
+    else if (result != VK_SUCCESS)
+        wait_failed(d, result);
     return result == VK_SUCCESS || result == VK_ERROR_DEVICE_LOST;
 }
 

@@ -130,16 +130,20 @@ float mask_slope(View view, uint query_head)
 // `index` is the key's number in its sequence, which is its position.
 float logit(float product, uint view, uint token, uint query_head, uint index, float slope)
 {
-    float x = SOFTCAP != 0 ? soft_capped(product, SOFTCAP) : product;
-    bool finite = is_finite(product), hidden = false;
+    float x = product;
+    uint size = floatBitsToUint(product) & INFINITY;
+    bool hidden = false;
+    if (SOFTCAP != 0)
+        x = soft_capped(x, SOFTCAP);
     if (MASK_TYPE != 0) {
         uvec2 row = plus(plus(push.mask, view, push.mask_view), token, push.mask_token);
         float hide = load1(plus(row, query_head, push.mask_head), MASK_TYPE, index);
         hidden = floatBitsToUint(hide) == MINUS_INFINITY;
         x += slope * hide;
-        finite = finite && is_finite(x);
+        size = max(size, floatBitsToUint(x) & INFINITY);
     }
-    return hidden ? NOTHING : finite ? max(x, LEAST_LOGIT) : NOT_FINITE;
+    // Chosen without branches, of which a row of keys would make very many.
+    return mix(mix(max(x, LEAST_LOGIT), NOT_FINITE, size == INFINITY), NOTHING, hidden);
 }
 
 uvec2 query_row(uint row, uint query_head)

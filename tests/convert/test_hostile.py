@@ -358,7 +358,8 @@ class Folders(Hostile):
                 ({"attention_bias": True}, '"attention_bias" is true; '),
                 ({"partial_rotary_factor": 0.5}, '"partial_rotary_factor" is 0.5; '),
                 ({"hidden_act": "gelu"}, '"hidden_act" is "gelu"; '), ({"head_dim": 64}, "is 64; "),
-                ({"rope_theta": 5e5}, '"rope_theta" is 500000.0; "theta" says otherwise'),
+                ({"rope_theta": 5e5}, '"rope_theta" is 500000.0; but "rope.theta" is 10000.0; '),
+                ({"num_key_value_heads": 2}, '"num_key_value_heads" is 2; but "kv_heads" is 4; '),
                 ({"tie_word_embeddings": False}, '"tie_word_embeddings" is false; '),
                 ({"sliding_window": 64}, '"sliding_window" is 64; '),
                 ({"layer_types": ["sliding_attention"]}, '"layer_types" is ["sliding_attention"]; ')):

@@ -46,23 +46,23 @@ static void check_fixed(struct fields *f)
     }
 }
 
-static void check_same(struct fields *f, const char *name, double value, const char *why)
+static void check_same(struct fields *f, const char *name, const char *own, double value)
 {
     const cJSON *item = fields_find(f, name);
     if (item && !(cJSON_IsNumber(item) && item->valuedouble == value))
-        fields_refuse(f, name, why);
+        fields_refuse_other(f, name, own, value);
 }
 
 static void check_sizes(struct fields *f, const struct model_config *c, double norm_eps)
 {
-    check_same(f, "hidden_size", c->d_model, "\"d_model\" says otherwise");
-    check_same(f, "num_hidden_layers", c->layers, "\"layers\" says otherwise");
-    check_same(f, "num_attention_heads", c->heads, "\"heads\" says otherwise");
-    check_same(f, "num_key_value_heads", c->heads, "\"kv_heads\" says otherwise");
-    check_same(f, "head_dim", c->head_size, "\"head_size\" says otherwise");
-    check_same(f, "intermediate_size", c->feed_forward, "\"feed_forward\" says otherwise");
-    check_same(f, "vocab_size", c->vocabulary, "\"vocabulary\" says otherwise");
-    check_same(f, "rms_norm_eps", norm_eps, "\"norm_eps\" says otherwise");
+    check_same(f, "hidden_size", "d_model", c->d_model);
+    check_same(f, "num_hidden_layers", "layers", c->layers);
+    check_same(f, "num_attention_heads", "heads", c->heads);
+    check_same(f, "num_key_value_heads", "kv_heads", c->heads);
+    check_same(f, "head_dim", "head_size", c->head_size);
+    check_same(f, "intermediate_size", "feed_forward", c->feed_forward);
+    check_same(f, "vocab_size", "vocabulary", c->vocabulary);
+    check_same(f, "rms_norm_eps", "norm_eps", norm_eps);
     const cJSON *tie = fields_find(f, "tie_word_embeddings");
     if (tie && (!cJSON_IsBool(tie) || cJSON_IsTrue(tie) != c->tie_embedding))
         fields_refuse(f, "tie_word_embeddings", "\"tie_embedding\" says otherwise");

@@ -63,12 +63,23 @@ static void read_llama3(struct fields *f, struct model_config *config)
     config->has_factors = true;
 }
 
-/* What part of each head turns. */
-static void read_part(struct fields *f, struct model_config *config)
+/* Whether the field is there, which must not be where nothing turns. */
+static bool has_turning(struct fields *f, const char *name, const struct model_config *config)
 {
-    if (!fields_find(f, "partial_rotary_factor"))
+    if (fields_find(f, name) && config->rope.style == RATP_ROPE_NONE)
+        fields_refuse(f, name, "\"rope.style\" is \"none\", so nothing turns");
+    return f->good && fields_find(f, name);
+}
+
+/* What part of each head turns. *given is the part that the outermost object gives, 0 for none. */
+static void read_part(struct fields *f, struct model_config *config, double *given)
+{
+    if (!has_turning(f, "partial_rotary_factor", config))
         return;
     const double part = fields_number(f, "partial_rotary_factor", 1e-3, 1);
+    if (*given && part != *given)
+        fields_refuse_other(f, "partial_rotary_factor", "partial_rotary_factor", *given);
+    *given = part;
     const uint32_t size = (uint32_t)(config->head_size * part);
     if (size < 4 || size % 4 != 0)
         fields_refuse(f, "partial_rotary_factor",
@@ -78,12 +89,14 @@ static void read_part(struct fields *f, struct model_config *config)
 
 static void check_theta(struct fields *f, const struct model_config *config)
 {
-    if (fields_find(f, "rope_theta") &&
+    if (has_turning(f, "rope_theta", config) &&
         fields_number(f, "rope_theta", 1, CONFIG_MAX_THETA) != config->rope.theta)
-        fields_refuse(f, "rope_theta", "\"rope.theta\" says otherwise");
+        fields_refuse_other(f, "rope_theta", "rope.theta", config->rope.theta);
 }
 
-static void read_scaling(struct fields *f, uint32_t context, struct model_config *config)
+/* `context` and `part` are what the outermost object says of them. */
+static void read_scaling(struct fields *f, uint32_t context, double part,
+                         struct model_config *config)
 {
     static const char *const types[] = {"default", "linear", "yarn", "llama3"};
     static const char *const *const known[] = {nothing, linear, yarn, llama3};
@@ -102,7 +115,7 @@ static void read_scaling(struct fields *f, uint32_t context, struct model_config
         return;
     fields_only(f, (const char *const *const[]){common, known[type]}, 2);
     check_theta(f, config);
-    read_part(f, config);
+    read_part(f, config, &part);
     if (type == 1)
         config->rope.scale = fields_number(f, "factor", 1, MAX_FACTOR);
     else if (type == 2)
@@ -115,21 +128,18 @@ void config_read_rope(struct fields *f, struct model_config *config)
 {
     static const char *const keys[] = {"rope_scaling", "rope_parameters"};
     uint32_t context = config->context;
+    double part = 0;
     if (fields_find(f, "max_position_embeddings"))
         context = fields_whole(f, "max_position_embeddings", 1, MAX_CONTEXT);
     check_theta(f, config);
-    read_part(f, config);
+    read_part(f, config, &part);
     if (fields_find(f, keys[0]) && fields_find(f, keys[1]))
         fields_refuse(f, keys[0], "give it or \"rope_parameters\", not both");
     for (int i = 0; i < 2 && f->good; i++) {
-        if (!fields_find(f, keys[i]))
+        if (!has_turning(f, keys[i], config))
             continue;
-        if (config->rope.style == RATP_ROPE_NONE) {
-            fields_refuse(f, keys[i], "\"rope.style\" is \"none\", so nothing turns");
-            return;
-        }
         struct fields scaling = fields_of(f, keys[i], "an object with \"rope_type\"");
-        read_scaling(&scaling, context, config);
+        read_scaling(&scaling, context, part, config);
         f->good = scaling.good;
     }
 }

@@ -97,6 +97,13 @@ void fields_refuse(struct fields *f, const char *name, const char *why)
     refuse(f, name, why, "");
 }
 
+void fields_refuse_other(struct fields *f, const char *name, const char *other, double value)
+{
+    char why[160];
+    snprintf(why, sizeof why, "but \"%s\" is %.15g; they must agree", other, value);
+    refuse(f, name, why, "");
+}
+
 static bool is_known(const char *name, const char *const *const *known, int lists)
 {
     for (int i = 0; i < lists; i++)

@@ -30,6 +30,8 @@ int fields_choice(struct fields *f, const char *name, const char *const *names, 
 
 /* Refuses the field: names it and its value, and says `why`. */
 void fields_refuse(struct fields *f, const char *name, const char *why);
+/* Refuses a number that stands at `other` too (a full name), where it is `value`. */
+void fields_refuse_other(struct fields *f, const char *name, const char *other, double value);
 /* Refuses a name that is there twice, and one that is not among `known` (each ends with the
  * list's NULL) and does not begin with "_". */
 void fields_only(struct fields *f, const char *const *const *known, int lists);

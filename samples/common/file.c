@@ -9,20 +9,33 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static bool check_regular(const char *path, const struct stat *info, struct problem *problem)
+{
+    return S_ISREG(info->st_mode) ||
+           problem_set(problem, "%s: not a regular file; folders, pipes and devices are not read",
+                       path);
+}
+
 bool file_open(struct file *file, const char *path, struct problem *problem)
 {
     struct stat info;
-    /* Without O_NONBLOCK, opening a pipe that nobody writes to would wait for a writer. */
-    *file = (struct file){.path = path, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+    *file = (struct file){.path = path, .fd = -1};
+    if (stat(path, &info) != 0)
+        return problem_set(problem, "%s: %s", path, strerror(errno));
+    if (!check_regular(path, &info, problem))
+        return false;
+    /* Something else may have come there since: a pipe without a writer would have this wait. */
+    file->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (file->fd < 0)
         return problem_set(problem, "%s: %s", path, strerror(errno));
-    if (fstat(file->fd, &info) == 0 && S_ISREG(info.st_mode)) {
+    const bool good = fstat(file->fd, &info) == 0 ||
+                      problem_set(problem, "%s: cannot be read: %s", path, strerror(errno));
+    if (good && check_regular(path, &info, problem)) {
         file->size = (uint64_t)info.st_size;
         return true;
     }
     file_close(file);
-    return problem_set(problem, "%s: not a regular file; folders, pipes and devices are not read",
-                       path);
+    return false;
 }
 
 void file_close(struct file *file)

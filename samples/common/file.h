@@ -1,5 +1,5 @@
-/* Whole files, and paths. Only regular files are read: a pipe or a device may
- * never end, and may block whoever opens it. */
+/* Whole files, and paths. Only regular files are read and written. Pipes, devices and folders
+ * are refused without being opened, for that alone may wait, or do something. */
 #ifndef SAMPLES_FILE_H
 #define SAMPLES_FILE_H
 
@@ -33,9 +33,9 @@ bool file_read_at(const struct file *file, uint64_t offset, void *out, size_t si
 bool file_read(const char *path, uint64_t max, char **data, size_t *size,
                struct problem *problem);
 bool file_write(const char *path, const void *data, size_t size, struct problem *problem);
-/* Both write regular files alone, and where links lead. file_write() is all or nothing: what
- * was there stays until all is written, and its permissions stay then. file_append() adds to
- * what is there, and makes the file if there is none. */
+/* Both write where links lead. file_write() is all or nothing: what was there stays until all of
+ * the new file is on the disk, which then has its permissions, and its owner and group where the
+ * system allows it. file_append() adds to what is there, and makes the file if there is none. */
 bool file_append(const char *path, const void *data, size_t size, struct problem *problem);
 /* "folder/name", to be freed; NULL when out of memory. */
 char *path_join(const char *folder, const char *name);

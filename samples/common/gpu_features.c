@@ -3,6 +3,7 @@
 #include "gpu.h"
 
 #include <ratplus_vulkan.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +48,10 @@ bool gpu_choose_features(struct gpu *gpu, const struct ratp_vulkan_api *plugin,
                          struct problem *problem)
 {
     uint32_t count = 0, offered = 0;
+    /* The table of an older library ends before this function. */
+    if (plugin->struct_size < offsetof(struct ratp_vulkan_api, features) + sizeof plugin->features)
+        return problem_set(problem, "this libratplus does not say which features it needs of a "
+                           "device that it is lent; one of ABI 1.1 or later does");
     const struct ratp_vulkan_feature *list = plugin->features(&count);
     vkEnumerateDeviceExtensionProperties(gpu->physical, NULL, &offered, NULL);
     VkExtensionProperties *extensions = calloc(offered + 1, sizeof *extensions);

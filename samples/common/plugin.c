@@ -26,6 +26,11 @@ bool plugin_open(bool no_vulkan, const struct ratp_api **ratp, ratp_instance **o
     *ratp = ratp_get_api(RATP_ABI_MAJOR, why, sizeof why);
     if (!*ratp)
         return problem_set(problem, "libratplus: %s", why);
+    /* The table of an older library ends before functions that the samples call. */
+    if ((*ratp)->abi_minor < RATP_ABI_MINOR)
+        return problem_set(problem, "libratplus %s has ABI %u.%u; this program needs %u.%u or later",
+                           (*ratp)->version(), (*ratp)->abi_major, (*ratp)->abi_minor,
+                           RATP_ABI_MAJOR, RATP_ABI_MINOR);
     const struct ratp_instance_params params = {
         .struct_size = sizeof params,
         .log = on_log,

@@ -6,7 +6,8 @@
 
 #include <ratplus.h>
 
-/* Warnings and errors of the library go to stderr. */
+/* Refuses a library that lacks functions which these headers have. Warnings and errors of the
+ * library go to stderr. */
 bool plugin_open(bool no_vulkan, const struct ratp_api **ratp, ratp_instance **out,
                  struct problem *problem);
 

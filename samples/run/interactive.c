@@ -91,9 +91,6 @@ bool interactive_run(struct engine *engine, const struct tokenizer *tokenizer,
 {
     struct interactive it = {.options = options, .tokenizer = tokenizer, .engine = engine};
     struct input input;
-    if (engine->ratp->abi_minor < 1)
-        return problem_set(problem, "--interactive needs a libratplus of ABI 1.1, this one has %u.%u",
-                           engine->ratp->abi_major, engine->ratp->abi_minor);
     const bool good = input_open(&input, problem) && open_all(&it, problem) &&
                       converse(&it, &input, problem);
     input_close(&input);

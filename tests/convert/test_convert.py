@@ -3,13 +3,16 @@
 Usage: test_convert.py CONVERTER CHECKPOINT
 """
 import collections
+import contextlib
 import json
 import os
+import stat
 import struct
 import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 import zipfile
 
 import numpy as np
@@ -20,6 +23,7 @@ CONVERTER, GOLDEN = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 sys.path.insert(0, os.path.dirname(CONVERTER))
 sys.dont_write_bytecode = True
 
+from ratplus_convert.model_folder import put_folder  # noqa: E402
 from ratplus_convert.torch_zip import Checkpoint  # noqa: E402
 
 D, VOCABULARY, LAYERS = 64, 256, 3
@@ -282,6 +286,51 @@ class Settings(Convert):
         self.output = folder
         os.remove(os.path.join(self.output, "config.json"))
         self.assertIn("not a model folder", self.run_converter("--force").stderr)
+
+
+    def test_what_is_kept_of_a_folder(self):
+        """The permissions, and the owner where that is allowed; a new one is as the user's mask says."""
+        self.save(self.state)
+        old = os.umask(0o027)
+        try:
+            self.accept()
+            self.assertEqual(stat.S_IMODE(os.stat(self.output).st_mode), 0o750)
+            weights = os.path.join(self.output, "model.safetensors")
+            self.assertEqual(stat.S_IMODE(os.stat(weights).st_mode), 0o640)
+            os.chmod(self.output, 0o705)
+            os.chmod(weights, 0o604)
+            owner = os.getuid(), os.getgid()
+            if os.geteuid() == 0:
+                with contextlib.suppress(OSError):  # the system has no other users
+                    os.chown(self.output, 12345, 23456)
+                    os.chown(weights, 12345, 23456)
+                    owner = 12345, 23456
+            self.accept("--force")
+        finally:
+            os.umask(old)
+        for path, mode in ((self.output, 0o705), (weights, 0o604)):
+            info = os.stat(path)
+            self.assertEqual((info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode)), (*owner, mode))
+
+    def test_folder_that_cannot_be_put(self):
+        """What was there is there again, whatever ends the program in between."""
+        self.save(self.state)
+        self.accept()
+        work = os.path.join(self.folder.name, "work")
+        for failure in (OSError, SystemExit):
+            os.mkdir(work)
+            real = os.rename
+
+            def rename(source, target):
+                if source == work:
+                    raise failure
+                real(source, target)
+
+            with unittest.mock.patch("os.rename", rename), self.assertRaises(failure):
+                put_folder(work, self.output, True)
+            os.rmdir(work)
+            self.assertEqual(sorted(os.listdir(self.folder.name)), ["in.pth", "model"])
+            self.assertEqual(self.config()["layers"], LAYERS)
 
 
 class Keys(Convert):

@@ -3,6 +3,7 @@ within bounded memory.
 
 Usage: test_hostile.py CONVERTER CHECKPOINT MODEL
 """
+import ctypes
 import json
 import os
 import resource
@@ -19,7 +20,7 @@ CONVERTER, GOLDEN, MODEL = (os.path.abspath(path) for path in sys.argv[1:])
 sys.path.insert(0, os.path.dirname(CONVERTER))
 sys.dont_write_bytecode = True
 
-from ratplus_convert.inputs import Fields, Refused, parse_json, plain, shown  # noqa: E402
+from ratplus_convert.inputs import Fields, InputFile, Refused, parse_json, plain, shown  # noqa: E402
 from ratplus_convert.layout import read_model  # noqa: E402
 from ratplus_convert.model_folder import count_pieces  # noqa: E402
 from ratplus_convert.packed import write_packed  # noqa: E402
@@ -55,6 +56,29 @@ def tensor(items, offset, shape, strides):
     sizes = [b"(" + b"".join(map(whole, numbers)) + b"t" for numbers in (shape, strides)]
     return name("torch._utils", "_rebuild_tensor_v2") + b"(" + storage(items) + whole(offset) + \
         sizes[0] + sizes[1] + b"tR"
+
+
+class Opened:
+    """Whether anything opens the path while the block runs."""
+
+    IN_OPEN = 0x20
+
+    def __init__(self, path):
+        self.path = path
+
+    def __enter__(self):
+        libc = ctypes.CDLL(None, use_errno=True)
+        self.handle = libc.inotify_init1(os.O_NONBLOCK)
+        if libc.inotify_add_watch(self.handle, os.fsencode(self.path), self.IN_OPEN) < 0:
+            raise OSError(ctypes.get_errno(), "inotify_add_watch")
+        return self
+
+    def __exit__(self, *_):
+        try:
+            self.found = bool(os.read(self.handle, 4096))
+        except BlockingIOError:
+            self.found = False
+        os.close(self.handle)
 
 
 def shared(depth):
@@ -123,6 +147,8 @@ class Pickles(Hostile):
                  "which holds 16"),
                 ("a tensor of many sizes", tensor(16, 0, (1,) * 9, (1,) * 9) + b".", "than 8 sizes"),
                 ("a size beyond all", tensor(16, 0, (1 << 62,), (1,)) + b".", "negative size"),
+                ("sizes beyond all, and none", tensor(16, 0, (1 << 61, 1 << 61, 0), (1, 1, 1)) + b".",
+                 "a tensor without items"),
                 ("no end", b"N", "cut short"), ("nothing", b"", "cut short")):
             with self.subTest(what):
                 self.save(PROTO + pickle)
@@ -145,6 +171,20 @@ class Pickles(Hostile):
             checkpoint = Checkpoint(self.input)
             self.refused(message, read_model, checkpoint)
             checkpoint.close()
+
+    def test_strides(self):
+        """A size of 1 has no second item, so that its stride is of no account."""
+        for shape, strides in (((1, 8), (1 << 61, 1)), ((8, 1), (1, (1 << 62) - 1)),
+                               ((1, 1, 1, 8), ((1 << 60) + 1,) * 3 + (1,))):
+            self.save(PROTO + tensor(8, 0, shape, strides) + b".",
+                      [("0", struct.pack("<8f", *range(8)))])
+            checkpoint = Checkpoint(self.input)
+            self.assertEqual(checkpoint.array(checkpoint.content).ravel().tolist(), [*range(8)])
+            checkpoint.close()
+        self.save(PROTO + tensor(0, 0, (0, 1 << 50), (1 << 61, 1)) + b".", [("0", b"")])
+        checkpoint = Checkpoint(self.input)
+        self.assertEqual(checkpoint.array(checkpoint.content).shape, (0, 1 << 50))
+        checkpoint.close()
 
     def test_self_reference(self):
         self.save(PROTO + b"]q\0h\0a.")
@@ -171,9 +211,23 @@ class SpecialFiles(Hostile):
     def test_checkpoints(self):
         os.mkfifo(self.input)
         for path in (self.input, "/dev/zero", self.work.name):
-            self.refused("not a regular file", Checkpoint, path)
-            self.refused("not a regular file", count_pieces, path)
+            with Opened(path) as opened:
+                self.refused("not a regular file", Checkpoint, path)
+                self.refused("not a regular file", count_pieces, path)
+            self.assertFalse(opened.found, path)
         self.refused("No such file", Checkpoint, self.input + "x")
+
+    def test_what_is_watched(self):
+        with open(self.input, "wb"):
+            pass
+        with Opened(self.input) as opened:
+            InputFile(self.input).close()
+        self.assertTrue(opened.found)
+
+    def test_names(self):
+        for path in ("\ud800", "a\0b"):
+            self.refused("no file can have this name", InputFile, path)
+        self.refused("File name too long", InputFile, "x" * 256)
 
     def test_sizes(self):
         with open(self.input, "wb") as file:
@@ -304,7 +358,8 @@ class Folders(Hostile):
                 ({"attention_bias": True}, '"attention_bias" is true; '),
                 ({"partial_rotary_factor": 0.5}, '"partial_rotary_factor" is 0.5; '),
                 ({"hidden_act": "gelu"}, '"hidden_act" is "gelu"; '), ({"head_dim": 64}, "is 64; "),
-                ({"rope_theta": 5e5}, '"rope_theta" is 500000.0; "theta" says otherwise'),
+                ({"rope_theta": 5e5}, '"rope_theta" is 500000.0; but "rope.theta" is 10000.0; '),
+                ({"num_key_value_heads": 2}, '"num_key_value_heads" is 2; but "kv_heads" is 4; '),
                 ({"tie_word_embeddings": False}, '"tie_word_embeddings" is false; '),
                 ({"sliding_window": 64}, '"sliding_window" is 64; '),
                 ({"layer_types": ["sliding_attention"]}, '"layer_types" is ["sliding_attention"]; ')):
@@ -340,6 +395,13 @@ class Folders(Hostile):
         odd = os.path.join(os.fsencode(self.work.name), b"m\xff")
         os.rename(self.folder, odd)
         write_packed(os.fsdecode(odd), self.output, "keep", False)
+        for more in (), ("--quiet",):
+            output = os.path.join(os.fsencode(self.work.name), b"out\xff")
+            done = subprocess.run([CONVERTER, odd, "--gguf", output, "--force", *more],
+                                  capture_output=True, timeout=SECONDS,
+                                  env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"})
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(done.stdout.startswith(output), not more)
 
     def test_shards(self):
         write_packed(self.folder, self.output, "keep", False)
@@ -376,6 +438,9 @@ class Folders(Hostile):
                 ({**index, key: "../one.safetensors"}, "does not name a file of the same"),
                 ({**index, key: "/dev/zero"}, "does not name a file of the same"),
                 ({**index, key: ".."}, "does not name a file of the same"),
+                ({**index, key: "\ud800"}, "does not name a file of the same"),
+                ({**index, key: "\x1b[2J"}, "does not name a file of the same"),
+                ({**index, key: "x" * 100_000}, "does not name a file of the same"),
                 ({**index, key: "pipe"}, "not a regular file"), ({**index, key: "none"}, "No such file"),
                 ({**index, key: "two.safetensors"}, "is not in two.safetensors"),
                 ({k: v for k, v in index.items() if k != other}, "which the index does not place there")):

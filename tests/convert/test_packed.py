@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 import numpy as np
 
@@ -18,6 +19,7 @@ CONVERTER, MODEL = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 sys.path.insert(0, os.path.dirname(CONVERTER))
 sys.dont_write_bytecode = True
 
+from ratplus_convert.output import append_text, replacing  # noqa: E402
 from ratplus_convert.safetensors import Weights  # noqa: E402
 
 NUMBERS = {4: "<I", 5: "<i", 6: "<f", 7: "<?"}
@@ -273,6 +275,91 @@ class Packed(unittest.TestCase):
                                   timeout=60)
             self.assertEqual(done.returncode, 2)
             self.assertIn("--gguf FILE", done.stderr)
+
+
+class Replacing(unittest.TestCase):
+    def setUp(self):
+        work = tempfile.TemporaryDirectory()
+        self.addCleanup(work.cleanup)
+        self.folder, self.path = work.name, os.path.join(work.name, "file")
+
+    def write(self, data, path=None):
+        with replacing(path or self.path) as out:
+            out.write(data)
+
+    def check(self, data):
+        with open(self.path, "rb") as file:
+            self.assertEqual(file.read(), data)
+        self.assertEqual(os.listdir(self.folder), ["file"], "something was left behind")
+
+    @unittest.skipIf(os.geteuid(), "only root can give a file to somebody else")
+    def test_owner(self):
+        self.write(b"one")
+        os.chmod(self.path, 0o664)
+        try:
+            os.chown(self.path, 12345, 23456)
+        except OSError:
+            self.skipTest("the system has no other users")
+        self.write(b"two")
+        info = os.stat(self.path)
+        self.assertEqual((info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode)), (12345, 23456, 0o664))
+        self.check(b"two")
+        os.chmod(self.folder, 0o777)
+        os.setegid(34567)
+        os.seteuid(34567)
+        try:
+            self.write(b"three")
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+        info = os.stat(self.path)
+        self.assertEqual((info.st_uid, stat.S_IMODE(info.st_mode)), (34567, 0o604))
+        self.check(b"three")
+
+    def test_mask(self):
+        """A new file is for those for whom the user's files are."""
+        for mask, mode in ((0o077, 0o600), (0o022, 0o644), (0o002, 0o664)):
+            old = os.umask(mask)
+            try:
+                self.write(b"one")
+            finally:
+                os.umask(old)
+            self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), mode)
+            os.remove(self.path)
+
+    def test_synced(self):
+        kinds, real = [], os.fsync
+
+        def fsync(handle):
+            kinds.append(stat.S_IFMT(os.fstat(handle).st_mode))
+            real(handle)
+
+        with unittest.mock.patch("os.fsync", fsync):
+            self.write(b"one")
+        self.assertEqual(kinds, [stat.S_IFREG, stat.S_IFDIR])
+
+    def test_failures(self):
+        self.write(b"one")
+        with self.assertRaises(KeyError), replacing(self.path) as out:
+            out.write(b"two")
+            raise KeyError
+        self.check(b"one")
+        for path, message in ((self.folder, "a folder, a pipe"), (self.path + "x/", "of a folder"),
+                              (self.path + "/x", "Not a directory"), ("/dev/null", "or a device"),
+                              (self.folder + "/none/x", "No such file")):
+            with self.assertRaisesRegex(OSError, message):
+                self.write(b"two", path)
+        self.check(b"one")
+
+    def test_file_without_a_name(self):
+        with open(self.path, "w+b") as file:
+            os.remove(self.path)
+            link = f"/proc/self/fd/{file.fileno()}"
+            with self.assertRaisesRegex(OSError, "no folder has under that name"):
+                self.write(b"two", link)
+            self.assertEqual(os.listdir(self.folder), [])
+        append_text(self.path, "one")
+        self.check(b"one")
 
 
 if __name__ == "__main__":

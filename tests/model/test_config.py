@@ -177,6 +177,19 @@ class Config(unittest.TestCase):
                 self.refuse(f'"{key}" is {text}; ', **{key: value})
 
     @unittest.skipIf(DEVICE == "vulkan", "nothing of it reaches a device")
+    def test_numbers_that_stand_at_two_places(self):
+        for place in "rope_parameters", "rope_scaling":
+            self.changes(Attention(plain(8)), partial_rotary_factor=0.5, **{place: {
+                "rope_type": "default", "partial_rotary_factor": 0.5, "rope_theta": THETA}})
+            self.refuse(f'"{place}.partial_rotary_factor" is 0.75; but "partial_rotary_factor" is 0.5; ',
+                        partial_rotary_factor=0.5, **{place: {
+                            "rope_type": "default", "partial_rotary_factor": 0.75}})
+            self.refuse(f'"{place}.rope_theta" is 5; but "rope.theta" is {THETA:.15g}; ',
+                        **{place: {"rope_type": "default", "rope_theta": 5}})
+        self.refuse(f'"rope_theta" is 5; but "rope.theta" is {THETA:.15g}; ', rope_theta=5)
+        self.refuse(f'"head_dim" is 32; but "head_size" is {SIZE}; ', head_dim=32)
+
+    @unittest.skipIf(DEVICE == "vulkan", "nothing of it reaches a device")
     def test_scalings_that_are_refused(self):
         good = {"rope_type": "yarn", "factor": 4.0}
         for scaling, message in (
@@ -203,6 +216,8 @@ class Config(unittest.TestCase):
                     rope_scaling=good, rope_parameters=good)
         self.refuse('"rope_scaling" is {"rope_type":"yarn","factor":4}; "rope.style" is "none"', rope_scaling=good,
                     rope={"style": "none"})
+        for key in "rope_theta", "partial_rotary_factor":
+            self.refuse(f'"{key}" is 1; "rope.style" is "none"', rope={"style": "none"}, **{key: 1})
         self.refuse('"rope.scale" is 2; ', rope={"style": "half", "theta": 1e4, "scale": 2})
 
     @unittest.skipIf(DEVICE == "vulkan", "nothing of it reaches a device")

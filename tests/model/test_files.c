@@ -4,8 +4,10 @@
 #include "file.h"
 #include "safetensors.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -46,15 +48,29 @@ static bool refused(const char *name, uint64_t max, const char *message)
     return good && strncmp(problem.text, name, strlen(name)) == 0;
 }
 
-/* Each of these would block, or never end. */
+/* Whether the path was opened since the watch was set. */
+static bool was_opened(int watch)
+{
+    char events[512];
+    return read(watch, events, sizeof events) > 0;
+}
+
+/* Each of these would block, or never end, or do something when it is opened. */
 static void test_special_files(void)
 {
     struct safetensors weights;
     if (!CHECK(mkfifo(in_folder("pipe"), 0600) == 0))
         return;
+    const int watch = inotify_init1(IN_NONBLOCK);
+    CHECK(inotify_add_watch(watch, path, IN_OPEN) >= 0);
     CHECK(refused(path, 100, "not a regular file"));
     CHECK(!safetensors_open(&weights, path, &problem));
     CHECK_CONTAINS(problem.text, "not a regular file");
+    CHECK(!was_opened(watch));
+    const int reader = open(path, O_RDONLY | O_NONBLOCK);
+    CHECK(reader >= 0 && was_opened(watch));
+    close(reader);
+    close(watch);
     unlink(path);
     CHECK(refused("/dev/zero", 100, "not a regular file"));
     CHECK(refused(folder, 100, "not a regular file"));

@@ -324,7 +324,7 @@ class Interactive(unittest.TestCase):
                  ("/temperature -1", "not a number"), ("/quit now", "/quit stands alone"),
                  ("/stats\0", "no byte 0"),
                  ("/save", "/save needs FILE"), ("/save -", "/save -: standard input is"),
-                 ("/save /nowhere/talk.rat", "/nowhere/talk.rat: no file can be made beside it: No such file"),
+                 ("/save /nowhere/talk.rat", "/nowhere/talk.rat: its folder cannot be opened: No such file"),
                  ("/save " + self.work.name, self.work.name + ": this is a folder, a pipe or a device"),
                  ("/load", "/load needs FILE"), ("/load /nowhere/talk.rat", "No such file"),
                  ("/load " + self.path("bad.json"), "not a conversation that /save wrote")]

@@ -2,12 +2,26 @@
 #include "../check.h"
 #include "file.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 static char folder[] = "/tmp/ratplus-writing-XXXXXX", path[64], other[64];
 static struct problem problem;
+
+static int folders_synced, files_synced;
+
+/* In the place of the C library's, to see what is brought to the disk. */
+int fsync(int fd)
+{
+    struct stat info;
+    if (fstat(fd, &info) == 0) {
+        folders_synced += S_ISDIR(info.st_mode);
+        files_synced += S_ISREG(info.st_mode);
+    }
+    return fdatasync(fd);
+}
 
 static mode_t mode_of(const char *name)
 {
@@ -66,6 +80,65 @@ static void test_special(void)
     unlink(path);
 }
 
+/* Who may change the owner of a file leaves it with its own, and who may not keeps from another
+ * group what the old one was allowed. */
+static void test_owner(void)
+{
+    enum { USER = 12345, GROUP = 23456, OTHER = 34567 };
+    struct stat info = {0};
+    CHECK(file_write(path, "one", 3, &problem));
+    CHECK_EQUAL(chmod(path, 0664), 0);
+    if (geteuid() != 0 || chown(path, USER, GROUP) != 0) {
+        printf("only root, where the system has other users, can give a file to one\n");
+        unlink(path);
+        return;
+    }
+    CHECK(file_write(path, "two", 3, &problem));
+    CHECK_EQUAL(lstat(path, &info), 0);
+    CHECK_EQUAL(info.st_uid, USER);
+    CHECK_EQUAL(info.st_gid, GROUP);
+    CHECK_EQUAL(info.st_mode & 07777, 0664);
+    CHECK_EQUAL(chmod(folder, 0777), 0);
+    CHECK_EQUAL(setegid(OTHER), 0);
+    CHECK_EQUAL(seteuid(OTHER), 0);
+    CHECK(file_write(path, "three", 5, &problem));
+    CHECK_EQUAL(seteuid(0), 0);
+    CHECK_EQUAL(setegid(0), 0);
+    CHECK_EQUAL(chmod(folder, 0700), 0);
+    CHECK_EQUAL(lstat(path, &info), 0);
+    CHECK_EQUAL(info.st_uid, OTHER);
+    CHECK_EQUAL(info.st_mode & 07777, 0604);
+    check_text(path, "three");
+    unlink(path);
+}
+
+/* The new name of a file is on the disk when the call returns, and not the file alone. */
+static void test_synced(void)
+{
+    files_synced = folders_synced = 0;
+    CHECK(file_write(path, "one", 3, &problem));
+    CHECK_EQUAL(files_synced, 1);
+    CHECK_EQUAL(folders_synced, 1);
+    unlink(path);
+}
+
+/* A link to an open file whose name is gone: nothing is made in its stead. */
+static void test_nameless(void)
+{
+    char link[96], text[8] = "";
+    const int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    CHECK(fd >= 0 && write(fd, "one", 3) == 3);
+    unlink(path);
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    CHECK(!file_write(link, "two", 3, &problem));
+    CHECK_CONTAINS(problem.text, "no folder has under that name");
+    CHECK(pread(fd, text, sizeof text, 0) == 3 && strcmp(text, "one") == 0);
+    close(fd);
+    snprintf(link, sizeof link, "%s/", path);
+    CHECK(!file_write(link, "two", 3, &problem));
+    CHECK_CONTAINS(problem.text, "ends with a slash");
+}
+
 static void test_names(void)
 {
     char name[64 + 256];
@@ -86,6 +159,9 @@ int main(void)
     snprintf(other, sizeof other, "%s/other", folder);
     RUN(test_replaced);
     RUN(test_special);
+    RUN(test_owner);
+    RUN(test_synced);
+    RUN(test_nameless);
     RUN(test_names);
     CHECK_EQUAL(rmdir(folder), 0); /* nothing else was left there */
     return check_result();

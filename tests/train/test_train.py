@@ -6,6 +6,7 @@ Usage: test_train.py TRAINER_FOLDER RUNNER MODELS
 """
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,9 @@ except ImportError:
 sys.path[:0] = [TRAINER]
 
 from ratplus_train.attention import Variant, attend, parse_variant  # noqa: E402
+from ratplus_train.checkpoint import load  # noqa: E402
 from ratplus_train.data import ANSWER, IGNORED, Source, read_texts  # noqa: E402
+from ratplus_train.log import read_log  # noqa: E402
 from ratplus_train.losses import dispersion, exact  # noqa: E402
 from ratplus_train.memory import memory  # noqa: E402
 
@@ -90,6 +93,18 @@ class Parts(unittest.TestCase):
             (train,), (held,) = read_texts([path])
         self.assertEqual(train + held, TEXT.encode())
         self.assertTrue(0.04 < len(held) / len(TEXT) < 0.07)
+
+    def test_special_files(self):
+        """A pipe that nobody writes to does not have the reader wait."""
+        signal.alarm(60)
+        with tempfile.TemporaryDirectory() as work:
+            path = os.path.join(work, "log.jsonl")
+            os.mkfifo(path)
+            for read, argument in ((read_texts, [path]), (read_log, work), (load, path),
+                                   (load, "/dev/zero"), (load, work)):
+                with self.assertRaisesRegex(OSError, "not a regular file"):
+                    read(argument)
+        signal.alarm(0)
 
     def test_exact(self):
         targets = torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6]])

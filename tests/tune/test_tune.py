@@ -161,7 +161,7 @@ class Tuner(unittest.TestCase):
         code, _, errors = self.run_tune(*text, "--keys", "99", "--out", "/nowhere/policy.json",
                                         "--candidates", "d4")
         self.assertEqual(code, 1)
-        self.assertIn("policy.json: no file can be made beside it: No such file", errors)
+        self.assertIn("policy.json: its folder cannot be opened: No such file", errors)
 
 
 unittest.main(argv=sys.argv[:1], verbosity=0)

@@ -9,8 +9,6 @@
 #include "vulkan_add.spv.h"
 #include "vulkan_spin.spv.h"
 
-enum { SKIPPED = 77 };
-
 struct push {
     uint64_t address;
     uint32_t count, unused;
@@ -152,7 +150,7 @@ int main(int argc, char **argv)
         printf("skipped: \"%s\" runs on the CPU; name a GPU with meson's option test_device\n",
                info.name);
         CHECK(good(instance, ratp->instance_destroy(&instance)));
-        return check_failures ? check_result() : SKIPPED;
+        return check_failures ? check_result() : CHECK_SKIPPED;
     }
     RUN(test_fault);
     RUN(test_endless);

@@ -4,7 +4,7 @@ into a GGUF is refused, never passed over."""
 import os
 from typing import NamedTuple
 
-from .inputs import MAX_CONFIG, Fields, parse_json, read_file
+from .inputs import MAX_CONFIG, Fields, parse_json, read_file, shown
 
 OWN = ("architecture", "block", "context", "d_model", "feed_forward", "head_size", "heads",
        "kv_heads", "layers", "memory", "norm_eps", "rope", "tie_embedding", "tokenizer", "vocabulary")
@@ -12,8 +12,8 @@ HARMLESS = ("architectures", "attention_dropout", "auto_map", "bos_token_id", "d
             "eos_token_id", "initializer_range", "max_position_embeddings", "max_window_layers",
             "model_type", "pad_token_id", "torch_dtype", "transformers_version", "use_cache")
 SAME = {"hidden_size": "d_model", "num_hidden_layers": "layers", "num_attention_heads": "heads",
-        "num_key_value_heads": "heads", "head_dim": "head_size", "intermediate_size": "feed_forward",
-        "vocab_size": "vocabulary", "rms_norm_eps": "norm_eps", "rope_theta": "theta",
+        "num_key_value_heads": "kv_heads", "head_dim": "head_size", "intermediate_size": "feed_forward",
+        "vocab_size": "vocabulary", "rms_norm_eps": "norm_eps", "rope_theta": "rope.theta",
         "tie_word_embeddings": "tie_embedding"}
 # The values, besides null, that change nothing.
 FIXED = {"alibi": (False,), "attention_bias": (False,), "attention_multiplier": (),
@@ -44,9 +44,10 @@ class Config(NamedTuple):
 
 def check_foreign(fields, config):
     for name, own in SAME.items():
-        value, wanted = fields.find(name), getattr(config, own)
+        field = {"kv_heads": "heads", "rope.theta": "theta"}.get(own, own)
+        value, wanted = fields.find(name), getattr(config, field)
         if value is not None and (value != wanted or isinstance(value, bool) != isinstance(wanted, bool)):
-            fields.refuse(name, f'"{own}" says otherwise')
+            fields.refuse(name, f'but "{own}" is {shown(wanted)}; they must agree')
     for name, values in FIXED.items():
         value = fields.find(name)
         if value is not None and not any(value == v and isinstance(value, bool) == isinstance(v, bool)

@@ -55,7 +55,6 @@ def header(metadata, tensors):
 
 def write_gguf(path, metadata, tensors, force):
     """All or nothing: the file appears, under its name, when it is whole. Returns its bytes."""
-    path = os.path.abspath(path)
     if os.path.lexists(path) and not force:
         raise Refused(f"{path} exists; give --force to replace it, or another name")
     with replacing(path) as out:

@@ -1,6 +1,7 @@
 """What is read from outside: regular files of bounded size, and JSON whose every field has a
 type and a range. Whatever does not fit is refused with a sentence, in which a stranger's text
 is short and printable."""
+import errno
 import json
 import os
 import stat
@@ -34,6 +35,29 @@ def plain(text):
     return shown(text)[1:-1]
 
 
+def check_regular(path, info):
+    if not stat.S_ISREG(info.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file; folders, pipes and devices are not read",
+                      path)
+
+
+def open_regular(path):
+    """A handle to read the file where the path leads. What is no regular file is not opened: that
+    alone may wait, or do something. OSError with the path."""
+    try:
+        check_regular(path, os.stat(path))
+        # Something else may have come there since: a pipe without a writer would have this wait.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except ValueError:  # a zero byte, or half a character
+        raise OSError(errno.EINVAL, "no file can have this name", path) from None
+    try:
+        check_regular(path, os.fstat(handle))
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
 class InputFile:
     """A regular file that is open for reading. It is never mapped: a file that somebody cuts
     short would end the process."""
@@ -41,15 +65,10 @@ class InputFile:
     def __init__(self, path):
         self.path = path
         try:
-            # Without O_NONBLOCK, opening a pipe that nobody writes to would wait.
-            self.handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self.handle = open_regular(path)
         except OSError as e:
             raise Refused(f"{path}: {e.strerror}") from None
-        info = os.fstat(self.handle)
-        self.size = info.st_size
-        if not stat.S_ISREG(info.st_mode):
-            self.close()
-            raise Refused(f"{path}: not a regular file; folders, pipes and devices are not read")
+        self.size = os.fstat(self.handle).st_size
 
     def close(self):
         os.close(self.handle)
@@ -64,7 +83,10 @@ class InputFile:
         """Fills `buffer`, a writable view of bytes, or refuses."""
         done = 0
         while done < len(buffer):
-            got = os.preadv(self.handle, [buffer[done:]], offset + done)
+            try:
+                got = os.preadv(self.handle, [buffer[done:]], offset + done)
+            except OSError as e:
+                raise Refused(f"{self.path}: cannot be read: {e.strerror}") from None
             if got == 0:
                 raise Refused(f"{self.path}: cut short: it ends at byte {offset + done}")
             done += got

@@ -4,12 +4,11 @@ import os
 import shutil
 import struct
 import sys
-import tempfile
 
 import numpy as np
 
 from .inputs import MAX_TOKENIZER, Refused, read_file
-from .output import PREFIX
+from .output import make_beside, settle, syncing_folder
 
 SAFETENSORS_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 ITEM_SIZES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -170,33 +169,41 @@ def write_folder(folder, config, checkpoint, tensors, dtype, tokenizer, force, q
     """All or nothing: the folder appears, under its name, when it is whole.
     Returns the bytes of the weights."""
     folder = os.path.realpath(folder)  # a link to it stays one
-    parent = os.path.dirname(folder)
-    if os.path.lexists(folder) and not force:
+    there = os.path.lexists(folder)
+    if there and not force:
         raise Refused(f"{folder} exists; give --force to replace it, or another name")
-    if os.path.lexists(folder) and not os.path.isfile(os.path.join(folder, "config.json")):
+    if there and not os.path.isfile(os.path.join(folder, "config.json")):
         raise Refused(f"{folder} is not a model folder (it has no config.json), so it is not replaced")
-    os.makedirs(parent, exist_ok=True)
-    work = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
-    try:
-        os.chmod(work, 0o755)
-        size = write_weights(os.path.join(work, "model.safetensors"), checkpoint, tensors, dtype, quiet)
-        with open(os.path.join(work, "config.json"), "w", encoding="utf-8") as out:
-            json.dump(config, out, indent=2)
-            out.write("\n")
-        if tokenizer is not None:
-            shutil.copyfile(tokenizer, os.path.join(work, "tokenizer.model"))
-        if os.path.lexists(folder):
-            old = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
-            os.rename(folder, os.path.join(old, "model"))
-            try:
-                os.rename(work, folder)
-            except OSError:
-                os.rename(os.path.join(old, "model"), folder)
-                raise
-            finally:
-                shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.rename(work, folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    with syncing_folder(folder):
+        # What takes another's place is its owner's alone until it has that one's permissions.
+        _, work = make_beside(folder, lambda name: os.mkdir(name, 0o700 if there else 0o777))
+        try:
+            size = write_weights(os.path.join(work, "model.safetensors"), checkpoint, tensors, dtype,
+                                 quiet)
+            with open(os.path.join(work, "config.json"), "w", encoding="utf-8") as out:
+                json.dump(config, out, indent=2)
+                out.write("\n")
+            if tokenizer is not None:
+                with open(os.path.join(work, "tokenizer.model"), "wb") as out:
+                    out.write(read_file(tokenizer, MAX_TOKENIZER))
+            settle(work, folder)
+            put_folder(work, folder, there)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
     return size
+
+
+def put_folder(work, folder, there):
+    if not there:
+        os.rename(work, folder)
+        return
+    _, old = make_beside(folder, lambda name: os.mkdir(name, 0o700))
+    kept = os.path.join(old, "model")
+    try:
+        os.rename(folder, kept)
+        os.rename(work, folder)
+    finally:
+        if not os.path.lexists(folder):
+            os.rename(kept, folder)
+        shutil.rmtree(old, ignore_errors=True)

@@ -73,9 +73,14 @@ def make_tensor(storage, offset, shape, strides, *_):
     tensor = Tensor(storage, offset, tuple(shape), tuple(strides))
     if len(tensor.shape) != len(tensor.strides):
         raise Refused("the checkpoint describes a tensor with more sizes than strides")
-    count = 1
+    count, room = 1, storage.type.item_size
     for n in tensor.shape:
         count *= n
+        room *= max(n, 1)
+    # No array can have such a shape, though it may have no items.
+    if not count and room >= MAX_NUMBER:
+        raise Refused("the checkpoint describes a tensor without items whose other sizes are beyond "
+                      "any memory")
     if count and tensor.last_item >= storage.items:
         raise Refused(f"the checkpoint describes a tensor that reaches item {tensor.last_item} of "
                       f"storage {plain(storage.record)}, which holds {storage.items}")

@@ -12,6 +12,7 @@ ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2, "I32": 4, "I64": 8}
 MAX_HEADER = 16 << 20
 MAX_SIZES = 8
 MAX_EXACT = 1 << 53
+MAX_NAME = 255  # what file systems allow
 
 
 class Entry:
@@ -63,6 +64,12 @@ def read_header(file):
     return entries
 
 
+def is_name(part):
+    """Whether this can be a file of the same folder, with a name that a message may hold."""
+    return (isinstance(part, str) and part.isprintable() and "/" not in part
+            and len(part) <= MAX_NAME and part not in ("", ".", ".."))
+
+
 class Weights:
     """The tensors of a model folder by name."""
 
@@ -94,7 +101,7 @@ class Weights:
         names = root.fields("weight_map", "an object of tensors and files").item
         parts = {}
         for name, part in names.items():
-            if not isinstance(part, str) or "/" in part or "\0" in part or part in ("", ".", ".."):
+            if not is_name(part):
                 raise Refused(f'{self.path}: "weight_map" does not name a file of the same folder for '
                               f"tensor {shown(name)}")
             if part not in parts:

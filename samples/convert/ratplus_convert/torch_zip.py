@@ -149,5 +149,7 @@ class Checkpoint:
             return np.empty(tensor.shape, NUMPY_TYPES[storage.type.name])
         items = np.empty(tensor.last_item + 1 - tensor.offset, NUMPY_TYPES[storage.type.name])
         self.file.read_into(start + tensor.offset * items.itemsize, memoryview(items).cast("B"))
-        strides = tuple(s * items.itemsize for s in tensor.strides)
+        # A size of 1 has no second item, so its stride may be any number.
+        strides = tuple(s * items.itemsize if n > 1 else 0
+                        for n, s in zip(tensor.shape, tensor.strides))
         return np.lib.stride_tricks.as_strided(items, tensor.shape, strides, writeable=False)

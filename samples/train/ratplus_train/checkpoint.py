@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-from .files import replacing
+from .files import reading, replacing
 from .model import Model, Shape
 
 HERE = os.path.dirname(os.path.realpath(__file__))
@@ -50,7 +50,8 @@ def save(path, state):
 
 def load(path):
     options = {"weights_only": True} if torch.__version__ >= "2" else {}
-    return torch.load(path, map_location="cpu", **options)
+    with reading(path) as file:
+        return torch.load(file, map_location="cpu", **options)
 
 
 def load_model(path):

@@ -6,6 +6,8 @@ import os
 
 import numpy as np
 
+from .files import reading
+
 HERE = os.path.dirname(os.path.realpath(__file__))
 HELD_OUT = 20  # one part in so many of each text, its last, is never trained on
 
@@ -22,7 +24,7 @@ def read_texts(paths):
     """(to train on, held out): lists of texts."""
     train, held = [], []
     for path in paths:
-        with open(path, "rb") as file:
+        with reading(path) as file:
             text = b"".join(line.rstrip() + b"\n" for line in file if line.strip())
         if not text.isascii():
             text = text.decode("utf-8", "replace").encode("ascii", "ignore")

@@ -2,11 +2,13 @@
 import json
 import os
 
+from .files import reading, save_figure
+
 
 def read_log(folder):
     """Entries by step; a resumed run's later ones replace what they repeat."""
     entries = {}
-    with open(os.path.join(folder, "log.jsonl"), encoding="ascii") as file:
+    with reading(os.path.join(folder, "log.jsonl"), "r", encoding="ascii") as file:
         for line in file:
             entry = json.loads(line)
             entries[entry["step"], "held_out" in entry] = entry
@@ -38,4 +40,4 @@ def draw_logs(folders, path):
         axis.legend(fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    figure.savefig(path)
+    save_figure(figure, path)

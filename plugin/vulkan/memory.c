@@ -64,16 +64,17 @@ void vk_collect_locked(struct vk_device *d)
 {
     uint64_t oldest = d->open ? d->open->serial : UINT64_MAX;
     bool any = false;
-    while (d->freed) {
+    /* Those with a ticket stand first, and the tickets in order. What no open stream can use
+     * gets one now: later it would have to wait for more. */
+    struct vk_piece *untimed = d->freed;
+    while (untimed && untimed->timed)
+        untimed = untimed->next;
+    for (; untimed && oldest >= untimed->serial; untimed = untimed->next) {
+        untimed->ticket = vk_latest(d);
+        untimed->timed = true;
+    }
+    while (d->freed && d->freed->timed && vk_passed(d, d->freed->ticket)) {
         struct vk_piece *p = d->freed;
-        if (!p->timed) {
-            if (oldest < p->serial)
-                break;
-            p->ticket = vk_latest(d);
-            p->timed = true;
-        }
-        if (!vk_passed(d, p->ticket))
-            break;
         d->freed = p->next;
         if (!d->freed)
             d->freed_tail = &d->freed;

@@ -308,6 +308,51 @@ static void test_counter(void)
     vk_device_close(&d);
 }
 
+/* A wait for a lost device may succeed, and its semaphore then has the greatest value. */
+static void test_wait(void)
+{
+    struct vk_device *d = open_liar();
+    struct error err = {""};
+    struct vk_stream *s = NULL;
+    struct mem m;
+    ticket t = 0;
+    if (!d)
+        return;
+    CHECK_EQUAL(vk_mem_alloc(d, 64, MEM_DEVICE, "word", &m, &err), RATP_OK);
+    CHECK_EQUAL(vk_stream_begin(d, &s, &err), RATP_OK);
+    CHECK_EQUAL(vk_fill_zero(s, &m, 0, 64, &err), RATP_OK);
+    CHECK_EQUAL(vk_stream_submit(s, &t, &err), RATP_OK);
+    real.vkDeviceWaitIdle(d->handle);
+    atomic_store(&d->completed, 0);
+    liar = "GetSemaphoreCounterValue";
+    lie = UINTPTR_MAX;
+    CHECK_EQUAL(vk_wait(d, t, &err), RATP_DEVICE_LOST);
+    vk_mem_free(d, &m);
+    vk_device_close(&d);
+}
+
+static PFN_vkGetDeviceProcAddr real_proc_addr;
+static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL without_destroy(VkDevice d, const char *name)
+{
+    return strcmp(name, "vkDestroyDevice") ? real_proc_addr(d, name) : NULL;
+}
+
+/* A device that lacks a function is refused, also where it is the one that would destroy it. */
+static void test_lacking_device(void)
+{
+    struct vk_device *d = NULL;
+    struct error err = {""};
+    uint32_t index = 0;
+    while (index + 1 < vk_device_count(instance) && !instance->physical[index].info.usable)
+        index++;
+    real_proc_addr = instance->calls.GetDeviceProcAddr;
+    instance->calls.GetDeviceProcAddr = without_destroy;
+    CHECK(vk_device_open(instance, index, 0, 0, &d, &err) != RATP_OK);
+    CHECK(!d);
+    CHECK_CONTAINS(err.text, "vkDestroyDevice");
+    instance->calls.GetDeviceProcAddr = real_proc_addr;
+}
+
 static void test_queue(void)
 {
     struct ratp_vulkan_device host;
@@ -378,6 +423,8 @@ int main(void)
     RUN(test_mapping);
     RUN(test_pipeline_cache);
     RUN(test_counter);
+    RUN(test_wait);
+    RUN(test_lacking_device);
     RUN(test_queue);
     RUN(test_physical);
     vk_instance_destroy(&instance);

@@ -1,5 +1,6 @@
 /* Memory, ring moves, decode attention and merges on every Vulkan device
- * against the reference, on random work. Arguments: scenes a set, first seed. */
+ * against the reference, on random work. Arguments: scenes a set (half as many with numbers that
+ * are not finite), first seed. */
 #include "../fixture.h"
 #include "../kernel_devices.h"
 
@@ -49,7 +50,8 @@ static void test_device(struct backend *vulkan, struct backend *reference)
         {"not finite: merge", {.ops = FIXTURE_MERGE, .spoilt = true}},
     };
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
-        CHECK(fixture_compare_many(vulkan, reference, first_seed + 1000 * i, scenes, &sets[i].only,
+        CHECK(fixture_compare_many(vulkan, reference, first_seed + 1000 * i,
+                                   sets[i].only.spoilt ? (scenes + 1) / 2 : scenes, &sets[i].only,
                                    sets[i].name) == 0);
 }
 

@@ -3,6 +3,7 @@
 #extension GL_GOOGLE_include_directive : require
 
 #include "compress.glsl"
+#include "finite.glsl"
 
 layout(local_size_x = 64) in;
 
@@ -23,7 +24,7 @@ void main()
     barrier();
     float sum = 0;
     for (uint i = lane; i < keys; i += 64)
-        sum += exp(logits.at[i] - most);
+        sum += share_of(logits.at[i], most);
     lane_value[lane] = sum;
     barrier();
     if (lane != 0)

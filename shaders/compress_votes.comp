@@ -4,6 +4,7 @@
 #extension GL_GOOGLE_include_directive : require
 
 #include "compress.glsl"
+#include "finite.glsl"
 
 layout(local_size_x = 64) in;
 
@@ -16,7 +17,7 @@ void main()
         float sum = push.row0 == 0 ? 0 : votes.at[key];
         for (uint row = 0; row < push.rows; row++) {
             Floats sums = Floats(sums_of(head, row));
-            sum += exp(Floats(logits_of(head, row)).at[key] - sums.at[0]) / sums.at[1];
+            sum += share_of(Floats(logits_of(head, row)).at[key], sums.at[0]) / sums.at[1];
         }
         votes.at[key] = sum;
     }

@@ -92,7 +92,9 @@ char *file_read(const char *path, size_t *size, char *why, size_t why_size)
 
 static char *skip_blanks(char *p)
 {
-    return p + strspn(p, " \t\r\n");
+    while (*p == ' ' || *p == '\t' || *p == '\r' || *p == '\n')
+        p++;
+    return p;
 }
 
 /* From `p`, up to `end`; line ends stay. */

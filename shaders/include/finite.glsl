@@ -57,6 +57,13 @@ float weight_of(float x, float maximum)
     return x > NOTHING ? max(exp(x - maximum), LEAST_WEIGHT) : 0;
 }
 
+// The same where nothing is hidden and a weight may be 0: what is not finite takes all, exactly,
+// for exp() of so large a difference may be any small number.
+float share_of(float x, float maximum)
+{
+    return maximum < NOT_FINITE ? exp(x - maximum) : float(x == NOT_FINITE);
+}
+
 // tanh() may overflow.
 float soft_capped(float x, float cap)
 {

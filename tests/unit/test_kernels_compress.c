@@ -20,6 +20,7 @@ struct job {
     struct layer_shape shape;
     uint32_t held, length, capacity, observe, kernel;
     bool average;
+    bool odd; /* some K or q are not finite */
     uint32_t from_pages, to_pages, page_bytes;
     uint32_t query_at, query_ring;
     uint64_t work_bytes;
@@ -71,7 +72,8 @@ static void make_pages(struct random *r, struct job *job)
 {
     const struct layer_shape *s = &job->shape;
     float row[256];
-    bool odd = random_chance(r, 25); /* some K are not finite */
+    bool odd = random_chance(r, 25);
+    job->odd |= odd;
     job->from = malloc((size_t)job->from_pages * job->page_bytes);
     for (size_t i = 0; i < (size_t)job->from_pages * job->page_bytes / 4; i++)
         memcpy(job->from + 4 * i, &(uint32_t){NOTHING}, 4);
@@ -122,8 +124,10 @@ static void make_job(struct random *r, struct job *job)
         job->queries[i] = random_normal(r);
     /* What is not finite has all votes of the queries that see it so. */
     static const float odd[] = {NAN, INFINITY, -INFINITY};
-    if (random_chance(r, 25))
+    if (random_chance(r, 25)) {
+        job->odd = true;
         job->queries[random_in(r, 0, (uint32_t)job->query_count - 1)] = odd[random_in(r, 0, 2)];
+    }
     /* Ascending, as an earlier compression has left them. */
     job->positions = malloc((size_t)s->kv_heads * job->capacity * sizeof(uint32_t));
     uint32_t gone = job->length - job->held;
@@ -258,6 +262,18 @@ static void check_moved(const struct job *job, const uint32_t *positions,
     CHECK(rest);
 }
 
+/* How many of a's numbers b has not; both ascend. */
+static uint32_t missing_of(const uint32_t *a, const uint32_t *b, uint32_t count)
+{
+    uint32_t missing = 0;
+    for (uint32_t i = 0, k = 0; i < count; i++) {
+        while (k < count && b[k] < a[i])
+            k++;
+        missing += k == count || b[k] != a[i];
+    }
+    return missing;
+}
+
 static void test_device(struct backend *vulkan, struct backend *reference)
 {
     uint64_t kept = 0, other = 0;
@@ -272,9 +288,16 @@ static void test_device(struct backend *vulkan, struct backend *reference)
         run(reference, &job, &b, &b_pages);
         check_moved(&job, a, a_pages);
         check_moved(&job, b, b_pages);
-        kept += count;
-        for (uint32_t n = 0; n < count; n++)
-            other += a[n] != b[n];
+        uint32_t missing = 0;
+        for (uint32_t head = 0; head < job.shape.kv_heads; head++)
+            missing += missing_of(a + head * job.capacity, b + head * job.capacity, job.capacity);
+        /* Where few keys have all the votes, very many averages are equal but for rounding. */
+        if (job.odd && job.average) {
+            CHECK(missing * 20 <= count);
+        } else {
+            kept += count;
+            other += missing;
+        }
         if (check_failures > before)
             fprintf(stderr, "    seed %llu: %u of %u tokens to %u, %u observe, kernel %u\n",
                     (unsigned long long)(first_seed + i), job.held, job.length, job.capacity,

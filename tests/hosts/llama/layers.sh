@@ -68,7 +68,7 @@ chosen_in() {
 
 # Free memory is what is left, and a buffer that is refused has a line.
 memory_told() {
-    gcc -Wall -Wextra -o "$work/memory" memory.c -lggml -lggml-base && "$work/memory" "$plugin"
+    gcc -Wall -Wextra -o "$work/memory" memory.c -lggml -lggml-base && "$work/memory" "$plugin" "$1"
 }
 
 # refused_context LIMIT: so does a context that is too large for one buffer.

@@ -1,5 +1,6 @@
 /* What the backend says of the device's memory, and how it refuses a buffer.
- * Usage: memory PLUGIN */
+ * Usage: memory PLUGIN counted|told. Counted: what is taken is missing in what is free. A driver
+ * may tell what the system has, which counts late and counts others too: there it is told alone. */
 #include <ggml-backend.h>
 #include <stdio.h>
 #include <string.h>
@@ -53,11 +54,15 @@ static int is_counted(ggml_backend_dev_t device)
 int main(int argc, char **argv)
 {
     char asked[32], most[32];
-    ggml_backend_reg_t registration = argc == 2 ? ggml_backend_load(argv[1]) : NULL;
+    size_t left = 0, total = 0;
+    ggml_backend_reg_t registration = argc == 3 ? ggml_backend_load(argv[1]) : NULL;
     if (!registration)
         return refuse("the backend cannot be loaded");
     ggml_backend_dev_t device = ggml_backend_reg_dev_get(registration, 0);
-    if (!is_counted(device))
+    ggml_backend_dev_memory(device, &left, &total);
+    if (left == 0 || left > total)
+        return refuse("the free memory is not between 0 and all");
+    if (strcmp(argv[2], "counted") == 0 && !is_counted(device))
         return refuse("a buffer is not missing in the free memory");
     ggml_backend_buffer_type_t type = ggml_backend_dev_buffer_type(device);
     const size_t limit = ggml_backend_buft_get_max_size(type), size = limit + 1;

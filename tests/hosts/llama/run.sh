@@ -104,8 +104,8 @@ check 'summaries of K are made anew when the host turns K in its cache' inside /
 check 'after a context shift, where cells are out of order, attention is dense' inside /none shifted
 check 'so it is after a cache was loaded from a file' inside /none loaded
 check 'one line tells which layers follow a policy, and why others do not' inside /none layers_said
-check 'free memory is what is left, and a refused buffer has a line, reference' inside /none memory_told
-check 'and so on lavapipe' inside "$icd" memory_told
+check 'free memory is what is left, and a refused buffer has a line, reference' inside /none 'memory_told counted'
+check 'and so on lavapipe' inside "$icd" 'memory_told told'
 check 'a context too large for a buffer is refused with a line' inside "$icd" 'refused_context 2147'
 check 'quest and moba choose among keys of q8_0' inside "$icd" 'chosen_in q8_0'
 check 'and of q4_0' inside "$icd" 'chosen_in q4_0'

@@ -10,9 +10,20 @@ if [ -z "$icd" ]; then
     echo "0 passed, 0 failed, 1 skipped"
     exit 0
 fi
+logs=$(mktemp -d) || exit 1
+trap 'rm -r "$logs"' EXIT
+# At the same time: each is one thread.
 for family in gfx1100 navi21 vega20; do
-    if VK_ICD_FILENAMES=$icd RADV_FORCE_FAMILY=$family \
-            timeout 600 "$1/tests/pipelines/test-pipelines"; then
+    {
+        VK_ICD_FILENAMES=$icd RADV_FORCE_FAMILY=$family \
+            timeout 1200 "$1/tests/pipelines/test-pipelines" >"$logs/$family" 2>&1
+        echo $? >"$logs/$family.status"
+    } &
+done
+wait
+for family in gfx1100 navi21 vega20; do
+    cat "$logs/$family"
+    if [ "$(cat "$logs/$family.status")" -eq 0 ]; then
         passed=$((passed + 1))
     else
         echo "failed: $family"

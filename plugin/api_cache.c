@@ -282,6 +282,7 @@ static ratp_status attend(ratp_step *step, uint32_t layer, const struct ratp_att
     ratp_status status = read_io(step, io, items, err);
     if (!status)
         status = staging_take(device, items, IO_COUNT, &staging, err);
+    /* Neither an argument nor the order of calls is to blame: see step_acted. */
     if (status == RATP_OUT_OF_MEMORY || status == RATP_DEVICE_LOST)
         return step_acted(step, status);
     if (status)

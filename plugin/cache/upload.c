@@ -11,7 +11,8 @@ struct gpu_page page_at(const ratp_cache *cache, uint64_t address)
                              {(uint32_t)v, (uint32_t)(v >> 32)}};
 }
 
-/* One that nothing holds, if there is one its work is done. */
+/* A frame that nobody holds: one whose work is done, or else the one that is done first. The open
+ * step and a call hold one each, so that there always is another. */
 static struct frame *take_frame(ratp_cache *cache)
 {
     struct backend *b = cache->backend;
